@@ -1,0 +1,73 @@
+"""Captures what an unmodified Hugging Face model computes: hooks on modules, one attention function for the rest.
+
+The attention function is registered with transformers under a name of its own and does what the eager one does, in the
+same order, so that its results are bit-identical; it also records scores, probabilities and context, which no module has.
+`output_hidden_states` is not used: its last entry is taken after the final norm.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from transformers import AttentionInterface
+from transformers.masking_utils import AttentionMaskInterface, eager_mask
+
+ATTENTION = "karat_recording"
+
+Record = Callable[[str, torch.Tensor], None]
+_recorders: list[Record] = []
+
+
+def _recording_attention(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    scaling: float | None = None,
+    **_: Any,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Compute attention as transformers' eager function does; record its parts as `<layer>/<part>`."""
+    scaling = query.size(-1) ** -0.5 if scaling is None else scaling
+    scores = torch.matmul(query, key.transpose(-1, -2)) * scaling  # (B, H, T, S)
+    masked = scores if attention_mask is None else scores + attention_mask  # (B, H, T, S)
+    probabilities = torch.nn.functional.softmax(masked, dim=-1)  # (B, H, T, S)
+    context = torch.matmul(probabilities, value)  # (B, H, T, d)
+    parts = {"q": query, "keys": key, "values": value, "scores": scores, "probabilities": probabilities, "context": context}
+    for record in _recorders:
+        for part, tensor in parts.items():
+            record(f"{module.layer_idx}/{part}", tensor)
+    return context.transpose(1, 2), probabilities
+
+
+AttentionInterface.register(ATTENTION, _recording_attention)
+AttentionMaskInterface.register(ATTENTION, eager_mask)
+
+
+@contextmanager
+def recorded(outputs: dict[str, torch.nn.Module], inputs: dict[str, torch.nn.Module]) -> Iterator[dict[str, torch.Tensor]]:
+    """Record, while the block runs, what modules return (`outputs`), what they are given first (`inputs`), and attention.
+
+    The mapping that is yielded fills up: the keys of `outputs` and `inputs`, and `<layer>/<part>` of every attention call.
+    """
+    found: dict[str, torch.Tensor] = {}
+
+    def record(name: str, tensor: torch.Tensor) -> None:
+        found[name] = tensor.detach().clone()
+
+    def output_hook(name: str) -> Callable[..., None]:
+        return lambda _module, _args, result: record(name, result[0] if isinstance(result, tuple) else result)
+
+    def input_hook(name: str) -> Callable[..., None]:
+        return lambda _module, args: record(name, args[0])
+
+    handles = [module.register_forward_hook(output_hook(name)) for name, module in outputs.items()]
+    handles += [module.register_forward_pre_hook(input_hook(name)) for name, module in inputs.items()]
+    _recorders.append(record)
+    try:
+        yield found
+    finally:
+        _recorders.remove(record)
+        for handle in handles:
+            handle.remove()

@@ -1,0 +1,14 @@
+"""karat freezes what a trusted reference computes and says whether another implementation computes the same."""
+
+from karat.compare import Statistics as Statistics
+from karat.compare import compare as compare
+from karat.inputs import Dyadic as Dyadic
+from karat.inputs import Integers as Integers
+from karat.inputs import Literal as Literal
+from karat.inputs import Recipe as Recipe
+from karat.inputs import Stored as Stored
+from karat.suites import Case as Case
+from karat.suites import Checkpoint as Checkpoint
+from karat.suites import Suite as Suite
+
+__version__ = "0.1.0"

@@ -1,0 +1,403 @@
+"""Candidates: `py:`, `dir:`, `cmd:` and `null:` specs turned into outputs, or into the reason why there are none."""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from karat import exchange, tensors
+from karat.errors import CandidateError, UsageError
+from karat.exchange import Outputs
+from karat.goldens import GoldenSet
+from karat.suites import Case, Checkpoint, Repository, Suite
+from karat.tolerances import Contract
+
+NULL_KINDS = ("zeros", "constant", "noise", "permuted", "stale", "missing")
+_LOG_LIMIT = 1 << 14
+
+
+@dataclass(frozen=True)
+class Request:
+    """One run of a candidate: a case under a contract.
+
+    Attributes:
+        suite: the suite.
+        case: the case.
+        contract: the contract.
+        arrays: the inputs by name, as drawn.
+        goldens: the frozen set; for `null:` candidates only.
+    """
+
+    suite: Suite
+    case: Case
+    contract: Contract
+    arrays: Mapping[str, NDArray[Any]]
+    goldens: GoldenSet
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why there are no outputs: the status for every checkpoint of the case, and the text that explains it."""
+
+    status: str
+    text: str
+
+
+class Candidate(Protocol):
+    """An implementation under test."""
+
+    spec: str
+
+    def run(self, request: Request) -> Outputs | Failure:
+        """Return the outputs of one case, or why there are none."""
+
+    def close(self) -> None:
+        """Release processes and temporary files."""
+
+
+def open_candidate(spec: str, *, timeout: float = 300.0) -> Candidate:
+    """Return the candidate that `spec` describes; raise `UsageError` if it describes none.
+
+    `timeout` is the time limit of one case, in seconds, for `py:` and `cmd:`.
+    """
+    kind, colon, rest = spec.partition(":")
+    if not colon or not rest or kind not in ("py", "dir", "cmd", "null"):
+        raise UsageError(f"no candidate {spec!r}; a spec is py:TARGET, dir:PATH, cmd:COMMAND or null:KIND")
+    if kind == "py":
+        return PythonCandidate(spec, rest, timeout)
+    if kind == "dir":
+        return FolderCandidate(spec, Path(rest))
+    if kind == "cmd":
+        return CommandCandidate(spec, rest, timeout)
+    return NullCandidate(spec, rest)
+
+
+# --- dir: ------------------------------------------------------------------------------------------------------------
+
+
+class FolderCandidate:
+    """Outputs that some program dumped earlier: `PATH/<suite>/<case>/…`."""
+
+    def __init__(self, spec: str, folder: Path) -> None:
+        """Raise `UsageError` if there is no such folder."""
+        if not folder.is_dir():
+            raise UsageError(f"no candidate {spec!r}: {folder} is not a folder; expected {folder}/<suite>/<case>/outputs.safetensors")
+        self.spec, self.folder = spec, folder
+
+    def run(self, request: Request) -> Outputs | Failure:
+        """Read the dump of one case; a case without a folder is unsupported."""
+        folder = self.folder / request.suite.name / request.case.name
+        if not folder.is_dir():
+            return Failure("unsupported", f"there is no folder {folder}")
+        return _read(folder)
+
+    def require_known(self, repository: Repository) -> None:
+        """Raise `UsageError` for a folder that is named like no suite or case: its dump would be ignored."""
+        for suite in sorted(path for path in self.folder.iterdir() if path.is_dir()):
+            cases = [case.name for case in repository.suite(suite.name).cases]
+            for case in sorted(path for path in suite.iterdir() if path.is_dir()):
+                if case.name not in cases:
+                    raise UsageError(f"{case}: {suite.name} has no case {case.name!r}; its cases: {', '.join(cases)}")
+
+    def storage(self, repository: Repository) -> str | None:
+        """Return the one format in which the dump holds floats, None if it holds none; raise `UsageError` for several."""
+        found: dict[str, Path] = {}
+        for suite in repository.suites.values():
+            for case in suite.cases:
+                folder = self.folder / suite.name / case.name
+                outputs = _read(folder) if folder.is_dir() else None
+                if isinstance(outputs, Outputs):
+                    found |= {name: folder for name in exchange.storage_formats(outputs, case.checkpoints)}
+        if len(found) > 1:
+            places = ", ".join(f"{name} in {folder}" for name, folder in sorted(found.items()))
+            raise UsageError(f"{self.spec} holds several number formats: {places}; name one with --contract")
+        return next(iter(found), None)
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+def _read(folder: Path) -> Outputs | Failure:
+    try:
+        return exchange.read_outputs(folder)
+    except CandidateError as error:
+        return Failure("crashed", f"broke the protocol: {error}")
+
+
+# --- cmd: ------------------------------------------------------------------------------------------------------------
+
+
+class CommandCandidate:
+    """A program, run once a case: `{inputs}` and `{outputs}` in its command are folders."""
+
+    def __init__(self, spec: str, command: str, timeout: float) -> None:
+        """Raise `UsageError` if the command cannot be split, lacks `{outputs}`, or names no program."""
+        try:
+            self.words = shlex.split(command)
+        except ValueError as error:
+            raise UsageError(f"{spec!r}: {error}") from None
+        if not any("{outputs}" in word for word in self.words):
+            raise UsageError(f"{spec!r}: the command says nowhere {{outputs}}, the folder that karat reads")
+        if shutil.which(self.words[0]) is None:
+            raise UsageError(f"no candidate {spec!r}: there is no program {self.words[0]!r}")
+        self.spec, self.timeout = spec, timeout
+
+    def run(self, request: Request) -> Outputs | Failure:
+        """Run the program on one case in a folder of its own."""
+        with tempfile.TemporaryDirectory(prefix="karat-") as folder:
+            inputs, outputs = Path(folder, "inputs"), Path(folder, "outputs")
+            exchange.write_case(inputs, request.suite, request.case, request.contract, request.arrays)
+            outputs.mkdir()
+            words = [word.replace("{inputs}", str(inputs)).replace("{outputs}", str(outputs)) for word in self.words]
+            failure = self._execute(words)
+            return failure or _loaded(_read(outputs), request.case)
+
+    def _execute(self, words: list[str]) -> Failure | None:
+        try:
+            process = _start(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        except OSError as error:
+            return Failure("crashed", f"{words[0]} could not be started: {error}")
+        log = Log(process.stdout)
+        try:
+            code = process.wait(self.timeout)
+        except subprocess.TimeoutExpired:
+            return Failure("timeout", f"killed after {self.timeout:g} s; --timeout sets the limit\n{log.text()}")
+        finally:
+            _kill(process)
+        if code:
+            return Failure("crashed", f"{_ending(code)}\n{log.text()}".rstrip())
+        return None
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+def _loaded(outputs: Outputs | Failure, case: Case) -> Outputs | Failure:
+    """Keep what the case wants of a folder that is about to be removed; a file of another size or name is not read."""
+    if isinstance(outputs, Failure):
+        return outputs
+    wanted = {checkpoint.name: checkpoint.shape for checkpoint in case.checkpoints}
+    kept = {}
+    for name, tensor in outputs.tensors.items():
+        fits = name in wanted and tensor.shape == wanted[name]
+        # A memory map outlives the removal of its file where files are not locked; the copy is for where they are.
+        kept[name] = tensors.of_array(np.array(tensor.load())) if fits else tensor
+    return Outputs(kept, outputs.unsupported)
+
+
+def _ending(code: int) -> str:
+    if code < 0:
+        name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
+        return f"killed by {name}"
+    return f"exit code {code}"
+
+
+def _start(words: list[str], **options: Any) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(words, start_new_session=True, **options)
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    """End a process and all that it started."""
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except (ProcessLookupError, PermissionError):
+        pass
+    process.wait()
+
+
+class Log:
+    """Drains a pipe in a thread and keeps its end, so that a candidate may print gigabytes."""
+
+    def __init__(self, pipe: Any) -> None:
+        """Start to drain `pipe`."""
+        self._kept = b""
+        self._thread = threading.Thread(target=self._drain, args=(pipe,), daemon=True)
+        self._thread.start()
+
+    def _drain(self, pipe: Any) -> None:
+        with pipe:
+            while chunk := pipe.read1(1 << 16):
+                self._kept = (self._kept + chunk)[-_LOG_LIMIT:]
+
+    def text(self) -> str:
+        """Return the last lines that were printed."""
+        self._thread.join(0.2)
+        lines = self._kept.decode("utf-8", "replace").splitlines()[-20:]
+        return "\n".join(f"| {line}" for line in lines)
+
+
+# --- py: -------------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Worker:
+    """A `karat.worker` process with the threads that listen to it."""
+
+    process: subprocess.Popen[bytes]
+    answers: queue.Queue[bytes] = field(default_factory=queue.Queue)
+    log: Log | None = None
+
+    @staticmethod
+    def start(target: str) -> _Worker:
+        words = [sys.executable, "-m", "karat.worker", target]
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH")]))}
+        process = _start(
+            words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment
+        )
+        worker = _Worker(process, log=Log(process.stderr))
+        threading.Thread(target=worker._listen, daemon=True).start()
+        return worker
+
+    def _listen(self) -> None:
+        assert self.process.stdout is not None
+        with self.process.stdout as pipe:
+            for line in pipe:
+                self.answers.put(line)
+        self.answers.put(b"")
+
+    def ask(self, request: Mapping[str, str], timeout: float) -> dict[str, Any] | Failure:
+        assert self.process.stdin is not None
+        try:
+            self.process.stdin.write(json.dumps(request).encode() + b"\n")
+            self.process.stdin.flush()
+            line = self.answers.get(timeout=timeout)
+        except queue.Empty:
+            return Failure("timeout", f"killed after {timeout:g} s; --timeout sets the limit\n{self.tail()}".rstrip())
+        except OSError:
+            line = b""
+        if not line:
+            code = self.process.wait()
+            return Failure("crashed", f"its process ended: {_ending(code)}\n{self.tail()}".rstrip())
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+    def tail(self) -> str:
+        return self.log.text() if self.log else ""
+
+    def stop(self) -> None:
+        _kill(self.process)
+        if self.process.stdin is not None:
+            try:
+                self.process.stdin.close()
+            except OSError:
+                pass
+
+
+class PythonCandidate:
+    """A Python function, called in a process of its own that is started anew after a crash or a timeout."""
+
+    def __init__(self, spec: str, target: str, timeout: float) -> None:
+        """Raise `UsageError` if the target is a file or folder that does not exist."""
+        path = Path(target)
+        if (path.suffix == ".py" or os.sep in target) and not path.exists():
+            raise UsageError(f"no candidate {spec!r}: there is no {target}")
+        self.spec, self.target, self.timeout = spec, target, timeout
+        self._worker: _Worker | None = None
+
+    def run(self, request: Request) -> Outputs | Failure:
+        """Call the function on one case."""
+        with tempfile.TemporaryDirectory(prefix="karat-") as folder:
+            inputs, outputs = Path(folder, "inputs"), Path(folder, "outputs")
+            exchange.write_case(inputs, request.suite, request.case, request.contract, request.arrays)
+            outputs.mkdir()
+            if self._worker is None:
+                self._worker = _Worker.start(self.target)
+            message = {"function": request.suite.function, "inputs": str(inputs), "outputs": str(outputs)}
+            answer = self._worker.ask(message, self.timeout)
+            if isinstance(answer, Failure):
+                self.close()
+                return answer
+            if "raised" in answer:
+                return Failure("raised", answer["raised"])
+            if "unsupported" in answer:
+                return Failure("unsupported", answer["unsupported"])
+            return _loaded(_read(outputs), request.case)
+
+    def close(self) -> None:
+        """End the worker."""
+        if self._worker is not None:
+            self._worker.stop()
+            self._worker = None
+
+
+# --- null: -----------------------------------------------------------------------------------------------------------
+
+
+class NullCandidate:
+    """A deliberately worthless candidate, which every golden must reject.
+
+    zeros: 0 everywhere · constant: the golden's mean everywhere · noise: random values of the golden's mean and spread ·
+    permuted: the golden's own values in another order · stale: the golden of another case · missing: nothing at all.
+    Where one of them cannot help being right (a golden of one element has no other order), it declares the checkpoint
+    unsupported.
+    """
+
+    def __init__(self, spec: str, kind: str) -> None:
+        """Raise `UsageError` for an unknown kind."""
+        if kind not in NULL_KINDS:
+            raise UsageError(f"no candidate {spec!r}; kinds: {', '.join(NULL_KINDS)}")
+        self.spec, self.kind = spec, kind
+
+    def run(self, request: Request) -> Outputs | Failure:
+        """Return outputs that are worth nothing."""
+        if self.kind == "missing":
+            return Outputs({})
+        found, helpless = {}, []
+        for checkpoint in request.case.checkpoints:
+            array = self._worthless(request, checkpoint)
+            if array is None:
+                helpless.append(checkpoint.name)
+            else:
+                whole = np.zeros(checkpoint.shape, array.dtype)
+                whole[checkpoint.kept_index] = array
+                dtype = np.dtype(np.int64) if checkpoint.dtype == "integer" else _storage(request.contract)
+                found[checkpoint.name] = tensors.of_array(whole.astype(dtype))
+        return Outputs(found, tuple(helpless))
+
+    def _worthless(self, request: Request, checkpoint: Checkpoint) -> NDArray[Any] | None:
+        golden = request.goldens.golden(request.case.name, checkpoint.name)
+        if self.kind == "zeros":
+            wrong = np.zeros_like(golden)
+        elif self.kind == "constant":
+            wrong = np.full_like(golden, golden.mean())
+        elif self.kind == "noise":
+            random = np.random.Generator(np.random.Philox(key=0))
+            wrong = (golden.mean() + golden.std() * random.standard_normal(golden.shape)).astype(golden.dtype)
+        elif self.kind == "permuted":
+            wrong = np.roll(golden, 1)
+        else:
+            others = (case.name for case in request.suite.cases if case.name != request.case.name)
+            wrongs = (self._resized(request.goldens, other, checkpoint.name, golden) for other in others)
+            wrong = next((wrong for wrong in wrongs if wrong is not None), golden)
+        return None if np.array_equal(wrong, golden) else wrong
+
+    @staticmethod
+    def _resized(goldens: GoldenSet, case: str, checkpoint: str, like: NDArray[Any]) -> NDArray[Any] | None:
+        if (case, checkpoint) not in goldens.goldens:
+            return None
+        stale = np.resize(goldens.golden(case, checkpoint), like.shape)
+        return None if np.array_equal(stale, like) else stale
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+def _storage(contract: Contract) -> np.dtype[Any]:
+    from karat import formats
+
+    return formats.lookup(contract.storage).dtype

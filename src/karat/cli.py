@@ -1,0 +1,191 @@
+"""The command `karat`: list, export, check, gate."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from karat.suites import Repository, Selection, Suite
+
+SELECT_HELP = "suite[/case[/checkpoint]] with shell wildcards; default: everything"
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    top = argparse.ArgumentParser(
+        prog="karat",
+        description="Says whether a candidate computes what the frozen goldens hold, checkpoint by checkpoint.",
+        epilog="exit codes: 0 all pass, 1 the candidate is wrong, 2 usage, 3 goldens missing, damaged or stale,"
+        " 4 the candidate could not be run, 5 nothing was compared; the worst wins, in the order 3 2 4 1 5",
+    )
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    listing = commands.add_parser("list", help="say what there is to check and what a candidate must provide")
+    listing.add_argument("select", nargs="*", metavar="SELECT", help=SELECT_HELP)
+    listing.add_argument("--json", action="store_true", help="every checkpoint with its shape and contracts")
+
+    export = commands.add_parser("export", help="write the inputs of cases, never the goldens")
+    export.add_argument("select", nargs="+", metavar="SELECT", help=SELECT_HELP)
+    export.add_argument("--to", required=True, type=Path, metavar="DIR", help="DIR/<suite>/<case>/ is written")
+    export.add_argument("--format", default="safetensors", choices=("safetensors", "npy", "h5"), dest="file_format")
+    export.add_argument("--contract", default="float32", metavar="NAME", help="its storage format (default: float32)")
+
+    check = commands.add_parser("check", help="check a candidate")
+    check.add_argument("candidate", metavar="CANDIDATE", help="py:TARGET, dir:PATH, cmd:COMMAND or null:KIND")
+    check.add_argument("select", nargs="*", metavar="SELECT", help=SELECT_HELP)
+    check.add_argument(
+        "--contract",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="what the candidate promises; repeatable (default: float32, for dir: the storage format of the dump)",
+    )
+    check.add_argument("--require", action="append", default=[], metavar="SELECT", help="may not be unsupported")
+    check.add_argument("--timeout", type=float, default=300.0, metavar="SECONDS", help="for one case (default: 300)")
+    check.add_argument("--json", metavar="FILE", help="write the report as JSON; - for standard output")
+    check.add_argument("--junit", metavar="FILE", help="write the report as JUnit XML; - for standard output")
+
+    gate = commands.add_parser("gate", help="say whether the goldens are complete, intact and fresh")
+    gate.add_argument("--json", metavar="FILE", help="write the findings as JSON; - for standard output")
+    return top
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return the exit code."""
+    options = parser().parse_args(arguments)
+    from karat.errors import KaratError
+    from karat.suites import find_repository
+
+    run = {"list": _list, "export": _export, "check": _check, "gate": _gate}[options.command]
+    try:
+        return run(find_repository(), options)
+    except KaratError as error:
+        print(f"karat: {error}", file=sys.stderr)
+        return error.exit_code
+    except BrokenPipeError:  # `karat list | head`
+        sys.stderr.close()
+        return 0
+
+
+def _selected(repository: Repository, options: argparse.Namespace) -> Selection:
+    from karat.suites import Selection
+
+    selection = Selection.parse(options.select)
+    selection.require_matches(repository.suites)
+    return selection
+
+
+def _list(repository: Repository, options: argparse.Namespace) -> int:
+    selection = _selected(repository, options)
+    if options.json:
+        import json
+
+        rows = [
+            {"suite": s.name, "case": c.name, "checkpoint": p.name, "shape": list(p.shape), "contracts": list(s.contracts)}
+            for s, c, p in selection.walk(repository.suites.values())
+        ]
+        print(json.dumps(rows, indent=1))
+        return 0
+    for suite in repository.suites.values():
+        if selection.has(suite.name):
+            print(_suite_text(suite, selection, with_checkpoints=bool(options.select)))
+    if not options.select:
+        print("\nkarat list SUITE or SUITE/CASE shows inputs and checkpoints with their shapes.")
+    return 0
+
+
+def _suite_text(suite: Suite, selection: Selection, *, with_checkpoints: bool) -> str:
+    lines = [f"{suite.name}: contracts {', '.join(suite.contracts)}"]
+    if with_checkpoints:
+        lines += [f"  {line}" for line in suite.about.splitlines()]
+    for case in suite.cases:
+        if not selection.has(suite.name, case.name):
+            continue
+        lines.append(f"  {suite.name}/{case.name}: {len(case.checkpoints)} checkpoints; {case.about}")
+        if with_checkpoints:
+            lines.append(f"    params: {', '.join(f'{key}={value!r}' for key, value in case.params.items())}")
+            lines += [f"    input {name} {recipe.shape} {recipe.dtype}" for name, recipe in case.inputs.items()]
+            for checkpoint in case.checkpoints:
+                if selection.has(suite.name, case.name, checkpoint.name):
+                    axes = f" {', '.join(checkpoint.axes)}" if checkpoint.axes else ""
+                    lines.append(f"    {checkpoint.name} {checkpoint.shape}{axes}; {checkpoint.dtype}")
+    return "\n".join(lines)
+
+
+def _export(repository: Repository, options: argparse.Namespace) -> int:
+    from karat import exchange, gate
+    from karat.errors import GoldenError
+    from karat.goldens import GoldenSet
+    from karat.tolerances import read_tolerances
+
+    selection = _selected(repository, options)
+    contract = read_tolerances(repository.root / "tolerances.toml").contract(options.contract)
+    for suite in repository.suites.values():
+        if not selection.has(suite.name):
+            continue
+        findings = gate.inspect(repository, [suite])
+        if findings:
+            raise GoldenError("stale", f"the goldens of {suite.name} are not usable:\n{findings[0]}")
+        goldens = GoldenSet.open(repository, suite.name)
+        for case in suite.cases:
+            if selection.has(suite.name, case.name):
+                folder = options.to / suite.name / case.name
+                arrays = goldens.draw_inputs(case)
+                exchange.write_case(folder, suite, case, contract, arrays, file_format=options.file_format)
+                print(f"{folder}: {len(case.checkpoints)} checkpoints wanted, {contract.storage}")
+    print(f"put each case's outputs beside its inputs, as outputs.safetensors, and run: karat check dir:{options.to}")
+    return 0
+
+
+def _check(repository: Repository, options: argparse.Namespace) -> int:
+    from karat import report as reports
+    from karat.candidates import open_candidate
+    from karat.session import check
+    from karat.suites import Selection
+
+    selection = Selection.parse(options.select)
+    required = Selection.parse(options.require) if options.require else None
+    if required is not None:
+        required.require_matches(repository.suites)
+    candidate = open_candidate(options.candidate, timeout=options.timeout)
+    try:
+        report = check(repository, candidate, selection, contracts=options.contract, required=required)
+    finally:
+        candidate.close()
+    written = "-" in (options.json, options.junit)
+    if options.json:
+        _write(options.json, reports.as_json(report) + "\n")
+    if options.junit:
+        _write(options.junit, reports.as_junit(report, repository))
+    print(reports.text(report, repository), file=sys.stderr if written else sys.stdout)
+    return report.exit_code
+
+
+def _gate(repository: Repository, options: argparse.Namespace) -> int:
+    import json
+
+    from karat import gate
+    from karat import report as reports
+
+    findings = gate.inspect(repository)
+    content = {"schema": 1, "ok": not findings, "findings": reports.findings_json(findings)}
+    if options.json:
+        _write(options.json, json.dumps(content, indent=1) + "\n")
+    print(reports.findings_text(findings), file=sys.stderr if options.json == "-" else sys.stdout)
+    return 3 if findings else 0
+
+
+def _write(file: str, content: str) -> None:
+    from karat.errors import UsageError
+
+    if file == "-":
+        print(content, end="")
+        return
+    try:
+        Path(file).write_text(content, encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"cannot write {file}: {error.strerror}") from None

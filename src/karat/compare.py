@@ -1,0 +1,182 @@
+"""Two arrays in, statistics out: streams over blocks, so that memory does not grow with the arrays."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+_BLOCK = 1 << 16  # elements; a few arrays of this size stay in the cache
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """What one pass over candidate and golden finds.
+
+    Attributes:
+        elements: number of elements judged.
+        mismatched: how many are beyond tolerance, or not finite where the golden is (or the other way round).
+        max_abs: largest |candidate - golden| over the elements that are finite on both sides.
+        max_rel: largest |candidate - golden| / |golden| over those of them where the golden is not 0.
+        rms_abs: root mean square of candidate - golden over the same elements.
+        used: largest |candidate - golden| / allowed; at most 1 passes.
+        nonfinite: elements where one side is NaN or infinite and the other is not the same.
+        worst: index of the first element that is not finite, else of the largest share of its tolerance.
+        candidate: the candidate's value there.
+        golden: the golden's value there.
+    """
+
+    elements: int
+    mismatched: int
+    max_abs: float
+    max_rel: float
+    rms_abs: float
+    used: float
+    nonfinite: int
+    worst: tuple[int, ...] | None
+    candidate: float | int | None
+    golden: float | int | None
+
+
+def root_mean_square(array: NDArray[Any], judged: NDArray[np.bool_] | None = None) -> float:
+    """Return the RMS of the finite elements that are judged, 0 if there are none."""
+    values = array.astype(np.float64) if judged is None else array[np.broadcast_to(judged, array.shape)]
+    values = values[np.isfinite(values)]
+    return math.sqrt(float(np.mean(np.square(values)))) if values.size else 0.0
+
+
+def compare(
+    candidate: NDArray[Any],
+    golden: NDArray[Any],
+    *,
+    rtol: float,
+    atol: float,
+    judged: NDArray[np.bool_] | None = None,
+) -> Statistics:
+    """Compare `candidate` with `golden` in float64: |candidate - golden| <= atol + rtol * |golden|.
+
+    Args:
+        candidate: floats of any format, the golden's shape.
+        golden: floats.
+        rtol: relative tolerance.
+        atol: absolute tolerance, in the golden's units.
+        judged: True where an element counts, broadcastable to the shape; None: everywhere.
+
+    Non-finite values are compared before any arithmetic: NaN matches NaN, an infinity itself. Raises `ValueError` if
+    the shapes differ; shapes are never broadcast.
+    """
+    if candidate.shape != golden.shape:
+        raise ValueError(f"candidate {candidate.shape} and golden {golden.shape} differ in shape")
+    found, wanted = candidate.reshape(-1), golden.reshape(-1)
+    counted = None if judged is None else np.broadcast_to(judged, golden.shape).reshape(-1)
+    elements = mismatched = nonfinite = finite = 0
+    max_abs = max_rel = used = sum_of_squares = 0.0
+    worst, worst_used = -1, -1.0
+    for start in range(0, golden.size, _BLOCK):
+        cut = slice(start, start + _BLOCK)
+        x = found[cut].astype(np.float64)
+        y = wanted[cut].astype(np.float64)
+        active = np.ones(x.shape, bool) if counted is None else counted[cut]
+        both = np.isfinite(x) & np.isfinite(y)
+        same = both | (x == y) | (np.isnan(x) & np.isnan(y))
+        error = np.where(both, np.abs(np.where(both, x, 0) - np.where(both, y, 0)), 0)
+        allowed = atol + rtol * np.abs(np.where(both, y, 0))
+        share = np.divide(error, allowed, out=np.where(error > 0, math.inf, 0.0), where=allowed > 0)
+        good = ~active | (same & (error <= allowed))
+        elements += int(np.count_nonzero(active))
+        mismatched += int(np.count_nonzero(~good))
+        nonfinite += int(np.count_nonzero(active & ~same))
+        counted_error = np.where(active, error, 0)
+        finite += int(np.count_nonzero(active & both))
+        sum_of_squares += float(counted_error @ counted_error)
+        max_abs = max(max_abs, float(counted_error.max(initial=0)))
+        relative = np.divide(counted_error, np.abs(y), out=np.zeros_like(error), where=both & (y != 0))
+        max_rel = max(max_rel, float(relative.max(initial=0)))
+        share = np.where(active, np.where(same, share, math.inf), -1.0)
+        used = max(used, float(np.where(same, share, -1.0).max(initial=0)))
+        if share.size and float(share.max()) > worst_used:
+            worst, worst_used = start + int(share.argmax()), float(share.max())
+    return Statistics(
+        elements=elements,
+        mismatched=mismatched,
+        max_abs=max_abs,
+        max_rel=max_rel,
+        rms_abs=math.sqrt(sum_of_squares / finite) if finite else 0.0,
+        used=used,
+        nonfinite=nonfinite,
+        worst=_unravel(worst, golden.shape) if worst_used > 0 else None,
+        candidate=float(found[worst]) if worst_used > 0 else None,
+        golden=float(wanted[worst]) if worst_used > 0 else None,
+    )
+
+
+def compare_exactly(candidate: NDArray[Any], golden: NDArray[Any], accepted: NDArray[np.bool_] | None = None) -> Statistics:
+    """Compare integers or booleans: equal, or `accepted` (same shape) although they differ."""
+    if candidate.shape != golden.shape:
+        raise ValueError(f"candidate {candidate.shape} and golden {golden.shape} differ in shape")
+    differing = np.asarray(candidate != golden)
+    if accepted is not None:
+        differing &= ~accepted
+    indices = np.flatnonzero(differing)
+    worst = _unravel(int(indices[0]), golden.shape) if indices.size else None
+    return Statistics(
+        elements=golden.size,
+        mismatched=indices.size,
+        max_abs=0.0,
+        max_rel=0.0,
+        rms_abs=0.0,
+        used=math.inf if indices.size else 0.0,
+        nonfinite=0,
+        worst=worst,
+        candidate=int(candidate[worst]) if worst is not None else None,
+        golden=int(golden[worst]) if worst is not None else None,
+    )
+
+
+def tied_indices(
+    candidate: NDArray[Any],
+    golden: NDArray[Any],
+    values: NDArray[Any],
+    *,
+    rtol: float,
+    atol: float,
+    sequential: bool = False,
+) -> NDArray[np.bool_]:
+    """Say where indices that differ from the golden's point at values that tie with the golden's choice.
+
+    Args:
+        candidate: indices into the last axis of `values`, integer.
+        golden: the right indices, the same shape: that of `values` without its last axis, or with another length there
+            (the top k of each row).
+        values: the golden's values, shape (…, n).
+        rtol: two values tie if they differ by at most 2 * (atol + rtol * |value|): each may be off by one tolerance.
+        atol: see `rtol`.
+        sequential: entries along the last axis depend on the earlier ones: after the first accepted tie all is accepted.
+
+    An index outside 0…n-1, or twice in a row of a top k, ties with nothing. Returns booleans of the shape of `golden`.
+    """
+    rows = values[..., None, :] if golden.ndim == values.ndim and not sequential else values
+    inside = (candidate >= 0) & (candidate < values.shape[-1])
+    chosen = np.where(inside, candidate, 0).astype(np.int64)
+    rows = np.broadcast_to(rows, (*golden.shape, values.shape[-1]))
+    found = np.take_along_axis(rows, chosen[..., None], -1)[..., 0]
+    wanted = np.take_along_axis(rows, golden.astype(np.int64)[..., None], -1)[..., 0]
+    tied = inside & (np.abs(found - wanted) <= 2 * (atol + rtol * np.abs(wanted)))
+    if sequential:
+        differs = candidate != golden
+        first = np.cumsum(differs, axis=-1) == 1
+        first &= differs
+        decided = np.logical_or.accumulate(first, axis=-1)
+        accepted_first = np.any(first & tied, axis=-1, keepdims=True)
+        return np.asarray(decided & accepted_first)
+    if golden.ndim == values.ndim:
+        repeated = (chosen[..., :, None] == chosen[..., None, :]).sum(-1) > 1
+        tied &= ~repeated
+    return np.asarray(tied)
+
+
+def _unravel(index: int, shape: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(int(i) for i in np.unravel_index(index, shape))

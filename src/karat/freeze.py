@@ -1,0 +1,263 @@
+"""Freezes goldens: contract -> inputs -> reference twice -> witness -> files and manifest, moved in whole.
+
+`python -m karat.freeze SUITE…` is what `nox -s goldens` runs. The only module that loads `generators/`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import json
+import math
+import platform
+import re
+import shutil
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from karat import formats, goldens, inputs, tolerances
+from karat.errors import KaratError
+from karat.faults import write_visibility
+from karat.inputs import Stored
+from karat.suites import Case, Checkpoint, Repository, Suite, find_repository, load_by_path
+
+WITNESS_LIMIT = 1e-12
+"""How far witness and golden may be apart, in units of the largest |golden| of the checkpoint."""
+
+Arrays = dict[str, NDArray[Any]]
+
+
+class FreezeError(KaratError):
+    """The reference cannot be trusted with this case; nothing was frozen and the old goldens are untouched."""
+
+    exit_code = 3
+
+
+def beside(file: str, name: str) -> ModuleType:
+    """Return the module `name` that stands in the folder of `file`; for generators, which are not a package."""
+    return load_by_path(Path(file).with_name(f"{name}.py"))
+
+
+def plain_candidate(file: str, suite: str, case: Case, given: Mapping[str, NDArray[Any]]) -> Arrays:
+    """Run the bundled plain candidate of `suite` on `given` in float64; `file` is the generator that asks."""
+    root = find_repository(Path(file).parent).root
+    path = next(iter((root / "candidates" / "plain").rglob(f"{suite}.py")))
+    arrays = inputs.nest({name: _double(array) for name, array in given.items()})
+    found: Arrays = getattr(load_by_path(path), suite)(**arrays, **case.params)
+    return found
+
+
+def _double(array: NDArray[Any]) -> NDArray[Any]:
+    return array.astype(np.float64) if array.dtype == np.float32 else array
+
+
+def freeze(repository: Repository, name: str, *, weights: str | None = None) -> Path:
+    """Freeze the goldens of the suite `name` into a new folder beside the old ones and return its path.
+
+    `weights` is a hub name or a folder of weights that replace the seeded ones: the suite is then `name@weights`.
+    Raise `FreezeError` where reference, witness or contract disagree.
+    """
+    generator = load_by_path(repository.generator(name))
+    suite, stored, config = repository.suite(name), dict[str, NDArray[Any]](), dict[str, Any]()
+    if weights is not None:
+        config, stored = generator.weights_from(weights)
+        slug = re.sub(r"[^A-Za-z0-9_.-]+", "--", weights.strip("/").removeprefix("./"))[-80:]
+        validator = load_by_path(repository.validator(name))
+        suite = validator.suite_of_weights(f"{name}@{slug}", config)
+    repository.goldens.mkdir(exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=f".{suite.name}.", suffix=".new", dir=repository.goldens))
+    folder.chmod(0o755)
+    try:
+        _freeze_into(folder, repository, suite, generator, weights, config, stored)
+    except BaseException:
+        shutil.rmtree(folder)
+        raise
+    return folder
+
+
+def _freeze_into(
+    folder: Path,
+    repository: Repository,
+    suite: Suite,
+    generator: ModuleType,
+    weights: str | None,
+    config: Mapping[str, Any],
+    stored: Arrays,
+) -> None:
+    found: dict[str, Arrays] = {}
+    input_rows, golden_rows, case_rows, worst = [], [], [], (0.0, "")
+    files: list[tuple[str, Arrays]] = [("inputs.safetensors", stored)] if stored else []
+    for case in suite.cases:
+        print(f"freezing {suite.name}/{case.name}", flush=True)
+        arrays = _inputs(repository, suite, case, stored)
+        found[case.name] = _reference(suite, case, arrays, generator)
+        disagreement = _witnessed(suite, case, arrays, found[case.name], generator)
+        worst = max(worst, disagreement)
+        kept = {c.name: np.ascontiguousarray(found[case.name][c.name][c.kept_index]) for c in case.checkpoints}
+        files.append((f"{case.name}.safetensors", kept))
+        for name, recipe in case.inputs.items():
+            file = "inputs.safetensors" if isinstance(recipe, Stored) else None
+            input_rows.append(goldens.input_row(case.name, name, recipe, arrays[name], file))
+        for checkpoint in case.checkpoints:
+            golden_rows.append(_golden_row(case, checkpoint, kept[checkpoint.name], arrays))
+        case_rows.append({"case": case.name, "params": dict(case.params)})
+    if config:
+        (folder / "config.json").write_text(json.dumps(config, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    checks = generator.checks(suite, found, lambda case: _inputs(repository, suite, case, stored))
+    checks += generator.known_values(weights, config, found)
+    content = {
+        "suite": suite.name,
+        "contract": goldens.source_rows(repository, [repository.validator(suite.name)])[0],
+        "generator": goldens.source_rows(repository, goldens.generator_files(repository, suite)),
+        "weights": weights,
+        "versions": {"python": platform.python_version()}
+        | {package: importlib.metadata.version(package) for package in ("numpy", *generator.VERSIONS)},
+        "platform": f"{platform.system()} {platform.machine()}",
+        "witness": {"name": generator.WITNESS, "limit": WITNESS_LIMIT, "worst": worst[0], "at": worst[1]},
+        "checks": checks,
+        "cases": case_rows,
+        "inputs": input_rows,
+        "goldens": golden_rows,
+    }
+    goldens.write_set(folder, content, files)
+
+
+def _inputs(repository: Repository, suite: Suite, case: Case, stored: Arrays) -> Arrays:
+    contracts = tolerances.read_tolerances(repository.root / "tolerances.toml")
+    arrays = {
+        name: stored[name] if isinstance(recipe, Stored) else recipe.draw() for name, recipe in case.inputs.items()
+    }
+    for contract in suite.contracts:
+        storage = contracts.contract(contract).storage
+        for name, array in arrays.items():
+            if array.dtype.kind == "f" and (index := formats.off_grid(array, storage)) is not None:
+                raise FreezeError(
+                    f"{suite.name}/{case.name}: input {name!r} is {array[index]!r} at {index}, which {storage} would"
+                    f" round: under the contract {contract} a candidate would start from other numbers"
+                )
+    return arrays
+
+
+def _reference(suite: Suite, case: Case, arrays: Arrays, generator: ModuleType) -> Arrays:
+    """Run the reference twice; check that both agree to the last bit and that the contract is fulfilled."""
+    first, second = generator.reference(case, arrays), generator.reference(case, arrays)
+    for checkpoint in case.checkpoints:
+        place = f"{suite.name}/{case.name}/{checkpoint.name}"
+        if checkpoint.name not in first:
+            raise FreezeError(f"{place}: the reference does not produce it")
+        array = first[checkpoint.name]
+        wanted = {"storage": "float64", "integer": "int64", "bool": "bool"}[checkpoint.dtype]
+        if array.shape != checkpoint.shape or array.dtype.name != wanted:
+            raise FreezeError(
+                f"{place}: the reference gives {array.dtype.name} {array.shape}, contract: {wanted} {checkpoint.shape}"
+            )
+        if array.tobytes() != second[checkpoint.name].tobytes():
+            raise FreezeError(f"{place}: the reference gives other bits when it runs again")
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise FreezeError(f"{place}: the reference gives values that are not finite")
+    return {checkpoint.name: first[checkpoint.name] for checkpoint in case.checkpoints}
+
+
+def _witnessed(
+    suite: Suite, case: Case, arrays: Arrays, found: Arrays, generator: ModuleType
+) -> tuple[float, str]:
+    """Compare with the witness; return the worst disagreement, in units of a checkpoint's scale, and its place."""
+    second = generator.witness(case, arrays)
+    worst = (0.0, "")
+    for checkpoint in case.checkpoints:
+        golden, other = found[checkpoint.name][checkpoint.kept_index], second[checkpoint.name][checkpoint.kept_index]
+        judged = np.broadcast_to(_judged(case, checkpoint, arrays), golden.shape)
+        scale = np.abs(golden[judged]).max()
+        apart = float(np.abs(golden[judged] - other[judged]).max() / scale) if scale else 0.0
+        place = f"{suite.name}/{case.name}/{checkpoint.name}"
+        if not apart <= (WITNESS_LIMIT if checkpoint.dtype == "storage" else 0):
+            raise FreezeError(
+                f"{place}: the witness ({generator.WITNESS}) differs by {apart:.2e} of the checkpoint's scale, allowed"
+                f" {WITNESS_LIMIT}: one of the two is wrong"
+            )
+        worst = max(worst, (apart, place))
+    return worst
+
+
+def _judged(case: Case, checkpoint: Checkpoint, arrays: Arrays) -> NDArray[np.bool_]:
+    judged = case.judged_elements(checkpoint, arrays)
+    return np.ones((), bool) if judged is None else judged
+
+
+def _golden_row(case: Case, checkpoint: Checkpoint, golden: NDArray[Any], arrays: Arrays) -> dict[str, Any]:
+    judged = np.broadcast_to(_judged(case, checkpoint, arrays), golden.shape)
+    rms = math.sqrt(float(np.mean(np.square(golden[judged])))) if golden.dtype.kind == "f" else 0.0
+    return goldens.golden_row(case.name, checkpoint.name, f"{case.name}.safetensors", golden, rms)
+
+
+def drift(repository: Repository, suite: Suite, fresh: Path) -> tuple[float, str]:
+    """Compare the fresh freeze with the frozen set; return the largest difference, in units of a checkpoint's largest
+    value, and its place. Judged elements only. Raise `GoldenError` if the frozen set is missing or damaged.
+    """
+    frozen = goldens.GoldenSet.open(repository, suite.name)
+    new = goldens.GoldenSet(suite.name, fresh, goldens.read_manifest(fresh / goldens.MANIFEST, suite.name))
+    worst = (0.0, "")
+    for case in suite.cases:
+        arrays = {name: recipe.draw() for name, recipe in case.inputs.items() if name in case.padding.values()}
+        for checkpoint in case.checkpoints:
+            old, now = frozen.golden(case.name, checkpoint.name), new.golden(case.name, checkpoint.name)
+            place = f"{suite.name}/{case.name}/{checkpoint.name}"
+            if old.shape != now.shape:
+                return math.inf, place
+            judged = np.broadcast_to(_judged(case, checkpoint, arrays), old.shape)
+            scale = float(np.abs(old[judged]).max()) or 1.0
+            worst = max(worst, (float(np.abs(old[judged] - now[judged]).max()) / scale, place))
+    return worst
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run `python -m karat.freeze`; return its exit code."""
+    parser = argparse.ArgumentParser(prog="nox -s goldens --", description="Freeze goldens from their references.")
+    parser.add_argument("suites", nargs="*", metavar="SUITE", help="default: every suite")
+    parser.add_argument("--weights", metavar="SOURCE", help="a hub name or local folder; goldens of these weights")
+    parser.add_argument("--verify", action="store_true", help="compare a fresh freeze with the frozen set; change nothing")
+    options = parser.parse_args(arguments)
+    try:
+        repository = find_repository()
+        names = options.suites or [name for name in repository.suites if "@" not in name]
+        if options.weights and len(names) != 1:
+            parser.error("--weights needs exactly one SUITE")
+        return max(_one(repository, name, options.weights, verify=options.verify) for name in names)
+    except KaratError as error:
+        print(f"karat: {error}", file=sys.stderr)
+        return error.exit_code
+
+
+def _one(repository: Repository, name: str, weights: str | None, *, verify: bool) -> int:
+    fresh = freeze(repository, name, weights=weights)
+    suite_name = json.loads((fresh / goldens.MANIFEST).read_text(encoding="utf-8"))["suite"]
+    target = repository.goldens / suite_name
+    if verify:
+        try:
+            worst, place = drift(repository, repository.suite(suite_name), fresh)
+        finally:
+            shutil.rmtree(fresh)
+        agrees = worst <= WITNESS_LIMIT
+        print(f"{suite_name}: {'agrees' if agrees else 'DRIFTED'}: {worst:.2e} of the scale at {place or 'no checkpoint'}")
+        return 0 if agrees else 3
+    goldens.move_in(fresh, target)
+    print(f"frozen: {target.relative_to(repository.root)}")
+    manifest = goldens.read_manifest(target / goldens.MANIFEST, suite_name)
+    for line in manifest["checks"]:
+        print(f"  {line}")
+    witness = manifest["witness"]
+    print(f"  witness: {witness['name']}: apart by {witness['worst']:.1e} of the scale at most ({witness['at']})")
+    if weights is None:
+        write_visibility(Repository(repository.root), suite_name)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

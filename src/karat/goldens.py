@@ -1,0 +1,274 @@
+"""Golden files: the manifest, the hashes and the tensors. No other module opens them."""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from karat import inputs as recipes
+from karat import tensors
+from karat.errors import CandidateError, GoldenError
+from karat.suites import Case, Repository, Suite
+
+MANIFEST = "manifest.json"
+VISIBILITY = "visibility.md"
+SCHEMA = 1
+
+
+def sha256_of_file(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sha256_of_array(array: NDArray[Any]) -> str:
+    """Return the SHA-256 of an array's bytes, row-major and little-endian, in hexadecimal."""
+    little = np.ascontiguousarray(array).astype(array.dtype.newbyteorder("<"), copy=False)
+    return hashlib.sha256(little.reshape(-1).view(np.uint8).data).hexdigest()
+
+
+def freeze_command(suite: str) -> str:
+    """Return the command that freezes the goldens of `suite` anew."""
+    base, _, weights = suite.partition("@")
+    return f"python -m nox -s goldens -- {base}" + (f" --weights {weights.replace('--', '/')}" if weights else "")
+
+
+# --- the manifest ---------------------------------------------------------------------------------------------------
+
+
+def manifest_text(content: Mapping[str, Any]) -> str:
+    """Return the manifest as canonical JSON: keys sorted, a line per row, and a last key that hashes all above it."""
+    lines = ["{"]
+    for key in sorted(content):
+        value = content[key]
+        if isinstance(value, list) and value:
+            rows = ",\n".join(_canonical(row) for row in value)
+            lines.append(f'"{key}":[\n{rows}\n],')
+        else:
+            lines.append(f'"{key}":{_canonical(value)},')
+    body = "\n".join(lines) + "\n"
+    return body + f'"sha256":"{hashlib.sha256(body.encode()).hexdigest()}"\n}}\n'
+
+
+def _canonical(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+
+
+def read_manifest(path: Path, suite: str) -> dict[str, Any]:
+    """Read and check a manifest; raise `GoldenError`, missing or damaged, naming the file and the command that mends."""
+    mend = f"run: {freeze_command(suite)}"
+    if not path.is_file():
+        raise GoldenError("missing", f"{path} does not exist; {mend}")
+    try:
+        text = path.read_bytes().decode("utf-8")
+        content: dict[str, Any] = json.loads(text)
+        recorded = content.pop("sha256")
+        intact = manifest_text(content) == text and content["schema"] == SCHEMA and content["suite"] == suite
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
+        raise GoldenError("damaged", f"{path} is not a manifest; restore it from version control, or {mend}") from None
+    if not intact:
+        raise GoldenError(
+            "damaged",
+            f"{path} is not what was frozen (its own hash, {str(recorded)[:12]}…, does not fit);"
+            f" restore it from version control, or {mend}",
+        )
+    return content
+
+
+@dataclass(frozen=True)
+class GoldenSet:
+    """The frozen goldens of one suite: opened once, every file hashed before its first use."""
+
+    suite: str
+    folder: Path
+    manifest: dict[str, Any]
+    _arrays: dict[str, dict[str, tensors.Tensor]] = field(default_factory=dict, repr=False)
+
+    @staticmethod
+    def open(repository: Repository, suite: str) -> GoldenSet:
+        """Open the goldens of `suite`; raise `GoldenError` if the manifest is missing or damaged."""
+        folder = repository.goldens / suite
+        return GoldenSet(suite, folder, read_manifest(folder / MANIFEST, suite))
+
+    @cached_property
+    def goldens(self) -> dict[tuple[str, str], dict[str, Any]]:
+        """Return the manifest's golden rows by (case, checkpoint)."""
+        return {(row["case"], row["checkpoint"]): row for row in self.manifest["goldens"]}
+
+    @cached_property
+    def inputs(self) -> dict[tuple[str, str], dict[str, Any]]:
+        """Return the manifest's input rows by (case, input)."""
+        return {(row["case"], row["input"]): row for row in self.manifest["inputs"]}
+
+    @cached_property
+    def files(self) -> dict[str, dict[str, Any]]:
+        """Return the manifest's file rows by name."""
+        return {row["file"]: row for row in self.manifest["files"]}
+
+    def verify_file(self, name: str) -> None:
+        """Raise `GoldenError` unless the file `name` is there, whole, and hashes to what the manifest says."""
+        path, row = self.folder / name, self.files.get(name)
+        mend = f"restore it from version control, or run: {freeze_command(self.suite)}"
+        if row is None:
+            raise GoldenError("damaged", f"{path} is not listed in {self.folder / MANIFEST}; {mend}")
+        if not path.is_file():
+            raise GoldenError("missing", f"{path} does not exist; {mend}")
+        size = path.stat().st_size
+        if size != row["bytes"]:
+            raise GoldenError("damaged", f"{path} has {size} bytes where {row['bytes']} were frozen; {mend}")
+        if sha256_of_file(path) != row["sha256"]:
+            raise GoldenError("damaged", f"{path} is not what was frozen: its SHA-256 differs; {mend}")
+
+    def tensors(self, name: str) -> dict[str, tensors.Tensor]:
+        """Return the tensors of the file `name`, verified on first use; raise `GoldenError` if it is not intact."""
+        if name not in self._arrays:
+            self.verify_file(name)
+            try:
+                self._arrays[name] = tensors.read_safetensors(self.folder / name)
+            except CandidateError as error:
+                raise GoldenError("damaged", f"{error}; run: {freeze_command(self.suite)}") from None
+        return self._arrays[name]
+
+    def golden(self, case: str, checkpoint: str) -> NDArray[Any]:
+        """Return the golden, float64 or int64, in its kept shape; raise `GoldenError` if it is missing or damaged."""
+        row = self.goldens.get((case, checkpoint))
+        if row is None or checkpoint not in self.tensors(row["file"]):
+            raise GoldenError(
+                "missing",
+                f"{self.suite}/{case}/{checkpoint} is not among the goldens of {self.folder};"
+                f" run: {freeze_command(self.suite)}",
+            )
+        return self.tensors(row["file"])[checkpoint].load()
+
+    def draw_inputs(self, case: Case) -> dict[str, NDArray[Any]]:
+        """Return the inputs of `case` by name, made by their recipes and checked against their frozen hashes.
+
+        Raise `GoldenError` (stale) where a recipe gives other values than when the goldens were frozen.
+        """
+        return {name: self._input(case, name, recipe) for name, recipe in case.inputs.items()}
+
+    def _input(self, case: Case, name: str, recipe: recipes.Recipe) -> NDArray[Any]:
+        row = self.inputs.get((case.name, name))
+        place = f"{self.suite}/{case.name}: input {name!r}"
+        if row is None:
+            raise GoldenError("stale", f"{place} was not frozen; run: {freeze_command(self.suite)}")
+        if isinstance(recipe, recipes.Stored):
+            return self.tensors(row["file"])[name].load()
+        array = recipe.draw()
+        if sha256_of_array(array) != row["sha256"]:
+            raise GoldenError(
+                "stale", f"{place} is not what the goldens were computed from; run: {freeze_command(self.suite)}"
+            )
+        return array
+
+
+# --- freezing -------------------------------------------------------------------------------------------------------
+
+
+def golden_row(case: str, checkpoint: str, file: str, array: NDArray[Any], rms: float) -> dict[str, Any]:
+    """Return the manifest row of a golden; `rms` is that of its judged elements."""
+    floating = array.dtype.kind == "f"
+    return {
+        "case": case,
+        "checkpoint": checkpoint,
+        "dtype": array.dtype.name,
+        "file": file,
+        "nonfinite": int(np.count_nonzero(~np.isfinite(array))) if floating else 0,
+        "rms": rms,
+        "sha256": sha256_of_array(array),
+        "shape": list(array.shape),
+    }
+
+
+def input_row(case: str, name: str, recipe: recipes.Recipe, array: NDArray[Any], file: str | None) -> dict[str, Any]:
+    """Return the manifest row of an input; `file` is None unless its bytes are stored."""
+    return {
+        "case": case,
+        "dtype": array.dtype.name,
+        "input": name,
+        "recipe": recipes.describe(recipe),
+        "sha256": sha256_of_array(array),
+        "shape": list(array.shape),
+        **({} if file is None else {"file": file}),
+    }
+
+
+def write_set(folder: Path, content: dict[str, Any], files: Iterable[tuple[str, Mapping[str, NDArray[Any]]]]) -> None:
+    """Write tensor files and the manifest that lists them into the new folder `folder`."""
+    rows = []
+    for name, arrays in files:
+        tensors.write_safetensors(folder / name, arrays)
+        rows.append({"bytes": (folder / name).stat().st_size, "file": name, "sha256": sha256_of_file(folder / name)})
+    extra = [
+        {"bytes": path.stat().st_size, "file": path.name, "sha256": sha256_of_file(path)}
+        for path in sorted(folder.glob("*.json"))
+    ]
+    (folder / MANIFEST).write_text(
+        manifest_text({**content, "schema": SCHEMA, "files": sorted(rows + extra, key=lambda row: str(row["file"]))}),
+        encoding="utf-8",
+        newline="\n",
+    )
+
+
+def move_in(new: Path, target: Path) -> None:
+    """Put the folder `new` in the place of `target` in one step, then remove what was there.
+
+    Killed before the step, the old set is whole; killed after it, the new one is. Where the system cannot exchange
+    two folders (anything but Linux), there is an instant between two renames with the old set beside its place, under
+    the name of `new`.
+    """
+    for path in (*new.iterdir(), new):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    if not target.exists():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        new.rename(target)
+        return
+    if not _exchange(new, target):
+        aside = new.with_name(new.name + ".old")
+        target.rename(aside)
+        new.rename(target)
+        aside.rename(new)
+    shutil.rmtree(new)
+
+
+def _exchange(first: Path, second: Path) -> bool:
+    """Exchange two folders atomically (Linux renameat2 with RENAME_EXCHANGE); return False where that is not to be had."""
+    try:
+        rename = ctypes.CDLL(None, use_errno=True).renameat2
+    except (AttributeError, OSError, TypeError):
+        return False
+    current_folder, exchange = -100, 2
+    return bool(rename(current_folder, os.fsencode(first), current_folder, os.fsencode(second), exchange) == 0)
+
+
+def generator_files(repository: Repository, suite: Suite) -> list[Path]:
+    """Return the sources that the goldens of `suite` depend on beside its contract.
+
+    The generator, what generators share (`generators/**/_*.py`), and the bundled plain candidate, their witness.
+    """
+    base = suite.function
+    plain = sorted((repository.root / "candidates" / "plain").rglob(f"{base}.py"))
+    shared = sorted((repository.root / "generators").rglob("_*.py"))
+    return [repository.generator(suite.name), *shared, *plain]
+
+
+def source_rows(repository: Repository, paths: Iterable[Path]) -> list[dict[str, str]]:
+    """Return file and hash of each source, the file relative to the repository."""
+    return [
+        {"file": path.relative_to(repository.root).as_posix(), "sha256": sha256_of_file(path)} for path in paths
+    ]

@@ -1,0 +1,289 @@
+"""Verdicts to terminal text, JSON and JUnit."""
+
+from __future__ import annotations
+
+import json
+import math
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+from typing import Any
+
+from karat.gate import Finding
+from karat.session import Report
+from karat.suites import Repository
+from karat.verdicts import DIVERGED, Verdict
+
+_FULL_BLOCKS = 3  # failing cases that are told in full; the others in a line
+_RUN_STATUSES = ("raised", "crashed", "timeout")  # said once a case, not once a checkpoint
+
+
+def verdict_name(report: Report) -> str:
+    """Return the word for the whole run: `pass`, `fail` or `nothing-compared`."""
+    return {0: "pass", 5: "nothing-compared"}.get(report.exit_code, "fail")
+
+
+# --- terminal --------------------------------------------------------------------------------------------------------
+
+
+def text(report: Report, repository: Repository) -> str:
+    """Return the report for people: a line for each case and contract, then the failures, then the sum."""
+    lines: list[str] = []
+    told = 0
+    earlier_texts: set[str] = set()
+    for _, group in groupby(report.verdicts, key=lambda verdict: (verdict.suite, verdict.case, verdict.contract)):
+        verdicts = list(group)
+        lines.append(_case_line(report, verdicts))
+        failures = [verdict for verdict in verdicts if report.fails(verdict)]
+        if failures and told < _FULL_BLOCKS:
+            lines += [f"  {line}" for line in _failure_lines(verdicts, failures, repository, report, earlier_texts)]
+            told += 1
+        elif failures:
+            lines.append(f"  {_short(failures)}")
+    lines += [f"golden {finding}" for finding in report.findings]
+    for place, names in report.extra.items():
+        if any(v.status == "missing-output" and f"{v.suite}/{v.case}" == place for v in report.verdicts):
+            shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+            lines.append(f"note: {place}: not asked for and not compared: {shown}")
+    lines += _hints(report)
+    lines.append(_sum_line(report))
+    return "\n".join(lines)
+
+
+def _case_line(report: Report, verdicts: Sequence[Verdict]) -> str:
+    first = verdicts[0]
+    counts = Report(report.candidate, verdicts).counts
+    used = max((v.statistics.used for v in verdicts if v.status == "pass" and v.statistics), default=0.0)
+    share = f"; at most {used:.0%} of the tolerance used" if counts.get("pass") and len(counts) == 1 else ""
+    return f"{first.suite}/{first.case}/{first.contract}: {_count_text(counts)}{share}"
+
+
+def _count_text(counts: dict[str, int]) -> str:
+    return ", ".join(f"{number} {status}" for status, number in counts.items()) or "nothing compared"
+
+
+def _failure_lines(
+    verdicts: Sequence[Verdict],
+    failures: Sequence[Verdict],
+    repository: Repository,
+    report: Report,
+    earlier_texts: set[str],
+) -> list[str]:
+    """Tell the first divergence in full, and what is not a consequence of it; count the rest."""
+    first = next((verdict for verdict in failures if verdict.first_divergence), None)
+    lines: list[str] = []
+    rest: list[Verdict] = []
+    for verdict in failures:
+        if verdict is first:
+            lines += explain(verdict, repository, before=_before(verdicts, verdict))
+        elif verdict.text and verdict.status not in DIVERGED:
+            if (verdict.status + verdict.text) not in earlier_texts:
+                earlier_texts.add(verdict.status + verdict.text)
+                lines += _say_run(verdict) if verdict.status in _RUN_STATUSES else explain(verdict, repository)
+        else:
+            rest.append(verdict)
+    if rest:
+        names = ", ".join(f"{verdict.checkpoint} ({verdict.status})" for verdict in rest[:6])
+        lines.append(f"after it, {len(rest)} more: {names}{', …' if len(rest) > 6 else ''}")
+    return lines
+
+
+def _say_run(verdict: Verdict) -> list[str]:
+    head = f"{verdict.suite}/{verdict.case}/{verdict.contract}: {verdict.status}"
+    return [head, *(f"  {line}" for line in verdict.text.splitlines())]
+
+
+def _before(verdicts: Sequence[Verdict], verdict: Verdict) -> str:
+    """Say what is known of the checkpoints before the first divergence."""
+    earlier = verdicts[: list(verdicts).index(verdict)]
+    unknown = [other.checkpoint for other in earlier if other.status != "pass"]
+    if not earlier:
+        return "first divergence; it is the first checkpoint"
+    if unknown:
+        return f"first divergence; before it, not known: {', '.join(unknown[:4])}{', …' if len(unknown) > 4 else ''}"
+    return "first divergence; all before it is right"
+
+
+def explain(verdict: Verdict, repository: Repository, *, before: str = "") -> list[str]:
+    """Return the lines that say what was found, what was allowed, where, and by which tolerance."""
+    lines = [f"{verdict.name}: {verdict.status}{f' ({before})' if before else ''}"]
+    lines += [f"  {line}" for line in verdict.text.splitlines()]
+    statistics = verdict.statistics
+    if statistics is None:
+        return lines
+    beyond = f"{statistics.mismatched} of {statistics.elements} elements beyond"
+    place = _place(verdict, repository, statistics.worst)
+    if verdict.status == "nonfinite":
+        lines.append(f"  {statistics.nonfinite} elements are NaN or infinite where the golden is not, the first {place}")
+    elif verdict.tolerance is not None and math.isfinite(statistics.used):
+        allowed = abs(statistics.golden or 0) * verdict.tolerance.rtol + verdict.tolerance.atol_rms * verdict.rms
+        error = abs((statistics.candidate or 0) - (statistics.golden or 0))
+        lines.append(f"  error {error:.3g} {place}, allowed {allowed:.3g}; rms {statistics.rms_abs:.3g}; {beyond}")
+    else:
+        lines.append(f"  {beyond}, the first {place}")
+    lines.append(f"  candidate {_number(statistics.candidate)} where the golden is {_number(statistics.golden)}")
+    if verdict.tolerance is not None:
+        passing = f"; it would pass at {statistics.used:.3g} times that" if 1 < statistics.used < math.inf else ""
+        lines.append(
+            f"  tolerance: {verdict.tolerance.source}: rtol {verdict.tolerance.rtol:.3g},"
+            f" atol {verdict.tolerance.atol_rms:.3g} of the golden's RMS {verdict.rms:.3g}{passing}"
+        )
+    return lines
+
+
+def _place(verdict: Verdict, repository: Repository, index: tuple[int, ...] | None) -> str:
+    """Name an index of the frozen part as an index of the whole checkpoint, with the labels of its axes."""
+    if index is None:
+        return "nowhere"
+    checkpoint = repository.suite(verdict.suite).case(verdict.case).checkpoint(verdict.checkpoint)
+    whole = tuple(
+        i + range(*cut.indices(size)).start
+        for i, cut, size in zip(index, checkpoint.kept_index, checkpoint.shape, strict=True)
+    )
+    labels = ", ".join(f"{label} {i}" for label, i in zip(checkpoint.axes, whole, strict=False))
+    return f"at {whole}{f' ({labels})' if labels else ''}"
+
+
+def _number(value: float | None) -> str:
+    return "nothing" if value is None else f"{value:.8g}"
+
+
+def _short(failures: Sequence[Verdict]) -> str:
+    first = next((verdict for verdict in failures if verdict.first_divergence), failures[0])
+    return f"{first.status}, first at {first.checkpoint}"
+
+
+def _hints(report: Report) -> list[str]:
+    first = next((verdict for verdict in report.verdicts if verdict.first_divergence), None)
+    if first is not None:
+        prefix = ".".join(first.checkpoint.split(".")[:-1])
+        pattern = f"{first.suite}/{first.case}/{prefix + '.*' if prefix else first.checkpoint}"
+        return [f"hint: karat check '{report.candidate}' '{pattern}' --contract {first.contract} checks only this part"]
+    if report.exit_code == 5:
+        reasons = sorted({verdict.text for verdict in report.verdicts if verdict.text})
+        return [f"hint: nothing was compared: {reason}" for reason in reasons[:3]]
+    return []
+
+
+def _sum_line(report: Report) -> str:
+    word = {0: "PASS", 5: "NOTHING COMPARED", 3: "GOLDENS NOT USABLE"}.get(report.exit_code, "FAIL")
+    unsupported = " (unsupported is not checked; --require demands it)" if "unsupported" in report.counts else ""
+    return f"{word}: {report.candidate}: {_count_text(report.counts)}{unsupported}"
+
+
+def findings_text(findings: Iterable[Finding]) -> str:
+    """Return the gate's findings for people."""
+    lines = [str(finding) for finding in findings]
+    return "\n".join([*lines, f"GATE CLOSED: {len(lines)} finding(s)"] if lines else ["gate open: goldens complete, intact and fresh"])
+
+
+# --- JSON ------------------------------------------------------------------------------------------------------------
+
+
+def as_json(report: Report) -> str:
+    """Return the report as JSON, schema 1; NaN and infinities are the strings `NaN`, `Infinity`, `-Infinity`."""
+    content = {
+        "schema": 1,
+        "candidate": report.candidate,
+        "verdict": verdict_name(report),
+        "exit_code": report.exit_code,
+        "counts": report.counts,
+        "results": [_result(verdict) for verdict in report.verdicts],
+        "findings": findings_json(report.findings),
+        "extra": report.extra,
+    }
+    return json.dumps(_strict(content), indent=1, allow_nan=False)
+
+
+def _result(verdict: Verdict) -> dict[str, Any]:
+    statistics, tolerance = verdict.statistics, verdict.tolerance
+    return {
+        "suite": verdict.suite,
+        "case": verdict.case,
+        "contract": verdict.contract,
+        "checkpoint": verdict.checkpoint,
+        "status": verdict.status,
+        "shape": list(verdict.shape),
+        "statistics": None
+        if statistics is None
+        else {
+            "max_abs": statistics.max_abs,
+            "max_rel": statistics.max_rel,
+            "rms_abs": statistics.rms_abs,
+            "rms_sigma": None,
+            "max_sigma": None,
+            "mismatched": statistics.mismatched,
+            "nonfinite": statistics.nonfinite,
+            "elements": statistics.elements,
+            "used": statistics.used,
+        },
+        "allowed": None
+        if tolerance is None
+        else {
+            "rtol": tolerance.rtol,
+            "atol": tolerance.atol_rms * verdict.rms,
+            "atol_rms": tolerance.atol_rms,
+            "source": tolerance.source,
+        },
+        "worst": None
+        if statistics is None or statistics.worst is None
+        else {"index": list(statistics.worst), "candidate": statistics.candidate, "golden": statistics.golden},
+        "first_divergence": verdict.first_divergence,
+        "diagnosis": [],
+        "text": verdict.text,
+    }
+
+
+def _strict(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    if isinstance(value, dict):
+        return {key: _strict(item) for key, item in value.items()}
+    return [_strict(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def findings_json(findings: Iterable[Finding]) -> list[dict[str, Any]]:
+    """Return the gate's findings as JSON values."""
+    keys = ("kind", "suite", "case", "checkpoint", "file", "message")
+    return [{key: getattr(finding, key) for key in keys} for finding in findings]
+
+
+# --- JUnit -----------------------------------------------------------------------------------------------------------
+
+
+def as_junit(report: Report, repository: Repository) -> str:
+    """Return the report as JUnit XML: a test suite for each case and contract, a test case for each checkpoint."""
+    root = ElementTree.Element("testsuites", name="karat", tests=str(len(report.verdicts)))
+    for key, group in groupby(report.verdicts, key=lambda verdict: (verdict.suite, verdict.case, verdict.contract)):
+        verdicts = list(group)
+        kinds = [_junit_kind(report, verdict) for verdict in verdicts]
+        suite = ElementTree.SubElement(
+            root,
+            "testsuite",
+            name="/".join(key),
+            tests=str(len(verdicts)),
+            failures=str(kinds.count("failure")),
+            errors=str(kinds.count("error")),
+            skipped=str(kinds.count("skipped")),
+        )
+        for verdict, kind in zip(verdicts, kinds, strict=True):
+            test = ElementTree.SubElement(suite, "testcase", classname="/".join(key), name=verdict.checkpoint)
+            if kind:
+                element = ElementTree.SubElement(test, kind, message=verdict.status)
+                element.text = _xml_safe("\n".join(explain(verdict, repository)))
+    for finding in report.findings:
+        suite = ElementTree.SubElement(root, "testsuite", name="goldens", tests="1", failures="0", errors="1", skipped="0")
+        test = ElementTree.SubElement(suite, "testcase", classname="goldens", name=finding.file)
+        ElementTree.SubElement(test, "error", message=finding.kind).text = _xml_safe(finding.message)
+    ElementTree.indent(root)
+    return ElementTree.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
+
+
+def _junit_kind(report: Report, verdict: Verdict) -> str:
+    if not report.fails(verdict):
+        return "skipped" if verdict.status == "unsupported" else ""
+    return "error" if verdict.status in _RUN_STATUSES or verdict.status.startswith("golden-") else "failure"
+
+
+def _xml_safe(message: str) -> str:
+    return "".join(c if c in "\t\n" or c >= " " and not "\ud800" <= c <= "\udfff" and c < "\ufffe" else "?" for c in message)

@@ -1,0 +1,309 @@
+"""Suites, their cases and their checkpoints; finds the suites of a repository."""
+
+from __future__ import annotations
+
+import fnmatch
+import importlib.util
+import json
+import re
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from karat.errors import UsageError
+from karat.inputs import Recipe
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")
+_SUITE_NAME = re.compile(r"[a-z][a-z0-9_]*(@[a-zA-Z0-9_.-]+)?")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """One named tensor that a case produces.
+
+    Attributes:
+        name: such as `h.0.attention_scores`.
+        shape: the shape that a candidate returns.
+        axes: a label for each axis, such as `("batch", "head", "query", "key")`; labels are what `keep` and a case's
+            `padding` speak of.
+        dtype: `storage` (the contract's storage format), `integer` (any integer dtype) or `bool`.
+        keep: label -> (start, stop) of the part that is frozen and compared; the rest is computed but not judged.
+        tolerance: the class of tolerances.toml that applies.
+        judged_by: for integers that index the last axis of another float checkpoint of the case: that checkpoint. An
+            index that differs from the golden's passes where the two values tie within tolerance.
+        sequential: with `judged_by`: entries along the last axis depend on those before, so that nothing after an
+            accepted tie is judged.
+        follows: the sequential checkpoint, of this one's leading axes, that chose what is computed here: after the
+            candidate's choice was another than the golden's, nothing is judged.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    axes: tuple[str, ...] = ()
+    dtype: str = "storage"
+    keep: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    tolerance: str = "default"
+    judged_by: str | None = None
+    sequential: bool = False
+    follows: str | None = None
+
+    def __post_init__(self) -> None:
+        """Raise `ValueError` where the declaration contradicts itself."""
+        if not _NAME.fullmatch(self.name):
+            raise ValueError(f"checkpoint {self.name!r}: a name is of a-z, 0-9, '.', '_' and '-'")
+        if self.axes and len(self.axes) != len(self.shape):
+            raise ValueError(f"{self.name}: {len(self.axes)} axes for the shape {self.shape}")
+        if self.dtype not in ("storage", "integer", "bool"):
+            raise ValueError(f"{self.name}: dtype {self.dtype!r} is not storage, integer or bool")
+        if unknown := set(self.keep) - set(self.axes):
+            raise ValueError(f"{self.name}: keep speaks of axes that it has not: {sorted(unknown)}")
+        if self.judged_by is not None and self.dtype != "integer":
+            raise ValueError(f"{self.name}: only an integer checkpoint can be judged by another")
+
+    @cached_property
+    def kept_index(self) -> tuple[slice, ...]:
+        """Return the slices that cut the frozen part out of an array of shape `shape`."""
+        return tuple(
+            slice(*self.keep[label]) if label in self.keep else slice(None) for label in self.axes or self.shape
+        )
+
+    @cached_property
+    def kept_shape(self) -> tuple[int, ...]:
+        """Return the shape of the golden."""
+        return tuple(len(range(*cut.indices(size))) for cut, size in zip(self.kept_index, self.shape, strict=True))
+
+
+@dataclass(frozen=True)
+class Case:
+    """One set of inputs and parameters of a suite.
+
+    Attributes:
+        name: such as `tiny-prompt`.
+        inputs: name -> recipe; a mapping's entries are named `mapping/entry`.
+        params: keyword arguments beside the inputs, JSON values.
+        checkpoints: in execution order.
+        padding: axis label -> the input, of shape (batch, n), that is 0 where a position along that axis is padding:
+            what a checkpoint holds there is not judged. Positions from n on are no padding. The first axis of such a
+            checkpoint is the batch.
+        about: what the case is for, one sentence.
+    """
+
+    name: str
+    inputs: Mapping[str, Recipe]
+    params: Mapping[str, Any]
+    checkpoints: tuple[Checkpoint, ...]
+    padding: Mapping[str, str] = field(default_factory=dict)
+    about: str = ""
+
+    def __post_init__(self) -> None:
+        """Raise `ValueError` where the declaration contradicts itself."""
+        if not _NAME.fullmatch(self.name):
+            raise ValueError(f"case {self.name!r}: a name is of a-z, 0-9, '.', '_' and '-'")
+        names = [checkpoint.name for checkpoint in self.checkpoints]
+        if not names:
+            raise ValueError(f"case {self.name}: no checkpoint")
+        if repeated := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"case {self.name}: checkpoints named twice: {repeated}")
+        for checkpoint in self.checkpoints:
+            for other in (checkpoint.judged_by, checkpoint.follows):
+                if other is not None and other not in names:
+                    raise ValueError(f"{self.name}/{checkpoint.name}: depends on {other}, which is no checkpoint")
+
+    def checkpoint(self, name: str) -> Checkpoint:
+        """Return the checkpoint called `name`; raise `KeyError` if there is none."""
+        return next((c for c in self.checkpoints if c.name == name), None) or _missing(name, self.name)
+
+    def judged_elements(self, checkpoint: Checkpoint, inputs: Mapping[str, NDArray[Any]]) -> NDArray[np.bool_] | None:
+        """Return where `checkpoint`'s golden is judged, boolean, broadcastable to its kept shape; None: everywhere.
+
+        `inputs` must hold the inputs that `padding` names.
+        """
+        judged: NDArray[np.bool_] | None = None
+        for axis, label in enumerate(checkpoint.axes):
+            if label not in self.padding:
+                continue
+            valid = np.asarray(inputs[self.padding[label]]) != 0  # (batch, length)
+            later = checkpoint.shape[axis] - valid.shape[1]  # tokens that came after the prompt are never padding
+            valid = np.pad(valid, ((0, 0), (0, later)), constant_values=True)[:, checkpoint.kept_index[axis]]
+            shape = [1] * len(checkpoint.shape)
+            shape[0], shape[axis] = valid.shape
+            valid = valid.reshape(shape)
+            judged = valid if judged is None else judged & valid
+        return judged
+
+
+def _missing(name: str, place: str) -> Any:
+    raise KeyError(f"{place} has no checkpoint {name!r}")
+
+
+@dataclass(frozen=True)
+class Suite:
+    """One thing to be computed and its contract.
+
+    Attributes:
+        name: the name of its files and of the function that a candidate provides; `gpt2@…` for goldens of other weights.
+        about: what is computed and how a candidate is called, as `karat list` prints it.
+        contracts: the contracts that a candidate may promise, the first being the default of none.
+        cases: the cases.
+    """
+
+    name: str
+    about: str
+    contracts: tuple[str, ...]
+    cases: tuple[Case, ...]
+
+    def __post_init__(self) -> None:
+        """Raise `ValueError` where the declaration contradicts itself."""
+        if not _SUITE_NAME.fullmatch(self.name):
+            raise ValueError(f"suite {self.name!r}: a name is an identifier in lower case")
+        names = [case.name for case in self.cases]
+        if repeated := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"suite {self.name}: cases named twice: {repeated}")
+        if not self.cases or not self.contracts:
+            raise ValueError(f"suite {self.name}: needs at least one case and one contract")
+
+    @property
+    def function(self) -> str:
+        """Return the name of the function that a `py:` candidate provides."""
+        return self.name.partition("@")[0]
+
+    def case(self, name: str) -> Case:
+        """Return the case called `name`; raise `UsageError` with the known names if there is none."""
+        for case in self.cases:
+            if case.name == name:
+                return case
+        raise UsageError(f"no case {name!r} in {self.name}; its cases: {', '.join(case.name for case in self.cases)}")
+
+
+def load_by_path(path: Path) -> ModuleType:
+    """Import the file `path` under a private name, without putting its folder on the module search path.
+
+    `validators` and `generators` are also packages of the package index, which a candidate may need.
+    """
+    name = "_karat_" + "_".join(path.resolve().with_suffix("").parts[-3:]).replace("-", "_").replace("/", "_")
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise UsageError(f"{path} cannot be imported")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses and pickle look their module up
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+@dataclass(frozen=True)
+class Repository:
+    """A folder with `tolerances.toml`, `validators/`, `generators/` and `goldens/`."""
+
+    root: Path
+
+    @property
+    def goldens(self) -> Path:
+        """Return the folder of the goldens."""
+        return self.root / "goldens"
+
+    def validator(self, suite: str) -> Path:
+        """Return the file of the contract of `suite`."""
+        return self._one(self.root / "validators", suite)
+
+    def generator(self, suite: str) -> Path:
+        """Return the file of the reference of `suite`."""
+        return self._one(self.root / "generators", suite)
+
+    def _one(self, folder: Path, suite: str) -> Path:
+        base = suite.partition("@")[0]
+        return next(iter(sorted(folder.rglob(f"{base}.py"))), folder / f"{base}.py")
+
+    @cached_property
+    def suites(self) -> dict[str, Suite]:
+        """Return the suites by name: one for each file in `validators/`, one for each `goldens/<suite>@<weights>/`."""
+        found: dict[str, Suite] = {}
+        modules: dict[str, ModuleType] = {}
+        for path in sorted((self.root / "validators").rglob("*.py")):
+            if path.name.startswith("_"):
+                continue
+            modules[path.stem] = load_by_path(path)
+            suite = getattr(modules[path.stem], "SUITE", None)
+            if not isinstance(suite, Suite) or suite.name != path.stem:
+                raise UsageError(f"{path} must define SUITE, a karat.Suite named {path.stem!r}")
+            found[suite.name] = suite
+        for path in sorted(self.goldens.glob("*@*/config.json")):
+            base = path.parent.name.partition("@")[0]
+            if base in modules:
+                found[path.parent.name] = modules[base].suite_of_weights(path.parent.name, json.loads(path.read_text()))
+        return found
+
+    def suite(self, name: str) -> Suite:
+        """Return the suite called `name`; raise `UsageError` with the known names if there is none."""
+        if name not in self.suites:
+            raise UsageError(f"no suite {name!r}; the suites of {self.root}: {', '.join(self.suites) or 'none'}")
+        return self.suites[name]
+
+
+def find_repository(start: Path | None = None) -> Repository:
+    """Return the repository that `start` (default: the working directory) stands in.
+
+    That is the nearest folder upwards with a `tolerances.toml`; else the one that karat is installed from; else the
+    suites shipped with karat. Raise `UsageError` if there is none.
+    """
+    start = (start or Path.cwd()).resolve()
+    package = Path(__file__).resolve().parent
+    for folder in (start, *start.parents, package.parents[1], package / "shipped"):
+        if (folder / "tolerances.toml").is_file():
+            return Repository(folder)
+    raise UsageError(f"no tolerances.toml in {start} or above it, and this installation ships no suites")
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What `suite[/case[/checkpoint]]` patterns with shell wildcards select; no pattern selects everything."""
+
+    patterns: tuple[tuple[str, str, str], ...] = ()
+
+    @staticmethod
+    def parse(texts: Iterable[str]) -> Selection:
+        """Return the selection of the given patterns; raise `UsageError` for an empty one."""
+        patterns = []
+        for text in texts:
+            parts = (*text.split("/", 2), "*", "*")[:3]
+            if not all(parts):
+                raise UsageError(f"{text!r} is not suite[/case[/checkpoint]]")
+            patterns.append((parts[0], parts[1], parts[2]))
+        return Selection(tuple(patterns))
+
+    def has(self, suite: str, case: str = "*", checkpoint: str = "*") -> bool:
+        """Say whether the named suite, case or checkpoint is selected, or holds something that may be."""
+        if not self.patterns:
+            return True
+        given = (suite, case, checkpoint)
+        return any(
+            all(name == "*" or fnmatch.fnmatchcase(name, part) for name, part in zip(given, pattern, strict=True))
+            for pattern in self.patterns
+        )
+
+    def require_matches(self, suites: Mapping[str, Suite]) -> None:
+        """Raise `UsageError` for the first pattern that selects nothing."""
+        for pattern in self.patterns:
+            if not any(True for _ in Selection((pattern,)).walk(suites.values())):
+                known = ", ".join(suites) or "none"
+                raise UsageError(
+                    f"{'/'.join(pattern)} selects nothing; suites: {known}; `karat list SUITE` names the checkpoints"
+                )
+
+    def walk(self, suites: Iterable[Suite]) -> Iterable[tuple[Suite, Case, Checkpoint]]:
+        """Yield what is selected, in the order of the contracts."""
+        for suite in suites:
+            for case in suite.cases:
+                for checkpoint in case.checkpoints:
+                    if self.has(suite.name, case.name, checkpoint.name):
+                        yield suite, case, checkpoint

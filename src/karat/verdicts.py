@@ -1,0 +1,193 @@
+"""Turns what a candidate left at a checkpoint into a verdict: status, statistics, what was allowed, where it is worst."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from karat import formats
+from karat.candidates import Failure, Request
+from karat.compare import Statistics, compare, compare_exactly, tied_indices
+from karat.errors import CandidateError
+from karat.exchange import Outputs
+from karat.suites import Checkpoint
+from karat.tensors import Tensor
+from karat.tolerances import Tolerance, Tolerances
+
+STATUSES = (
+    "pass",
+    "mismatch",
+    "fault",
+    "shape",
+    "dtype",
+    "nonfinite",
+    "missing-output",
+    "raised",
+    "crashed",
+    "timeout",
+    "unsupported",
+    "golden-missing",
+    "golden-damaged",
+    "golden-stale",
+)
+DIVERGED = ("mismatch", "fault", "shape", "dtype", "nonfinite")
+"""The statuses of an output that is there and wrong; `missing-output` is wrong too, but nothing diverges."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What karat says of one checkpoint.
+
+    Attributes:
+        status: one of `STATUSES`.
+        shape: that of the golden.
+        statistics: None unless values were compared.
+        tolerance: None unless a tolerance was applied.
+        rms: RMS of the golden's judged elements, the unit of `tolerance.atol_rms`.
+        text: what was found and what was wanted, for the statuses without statistics.
+        first_divergence: the first checkpoint of its case, in execution order, whose values are wrong.
+    """
+
+    suite: str
+    case: str
+    contract: str
+    checkpoint: str
+    status: str
+    shape: tuple[int, ...]
+    statistics: Statistics | None = None
+    tolerance: Tolerance | None = None
+    rms: float = 0.0
+    text: str = ""
+    first_divergence: bool = False
+
+    @property
+    def name(self) -> str:
+        """Return `suite/case/contract/checkpoint`."""
+        return f"{self.suite}/{self.case}/{self.contract}/{self.checkpoint}"
+
+
+def judge(request: Request, outcome: Outputs | Failure, tolerances: Tolerances) -> list[Verdict]:
+    """Return a verdict for each checkpoint of the request's case, in execution order."""
+    verdicts = [_judge_one(request, checkpoint, outcome, tolerances) for checkpoint in request.case.checkpoints]
+    return mark_first_divergence(verdicts)
+
+
+def mark_first_divergence(verdicts: Sequence[Verdict]) -> list[Verdict]:
+    """Return the verdicts of one case with the first of the diverged ones marked."""
+    first = next((verdict.checkpoint for verdict in verdicts if verdict.status in DIVERGED), None)
+    return [replace(verdict, first_divergence=verdict.checkpoint == first) for verdict in verdicts]
+
+
+def blank(request: Request, checkpoint: Checkpoint, status: str, text: str = "") -> Verdict:
+    """Return a verdict without statistics."""
+    return Verdict(
+        suite=request.suite.name,
+        case=request.case.name,
+        contract=request.contract.name,
+        checkpoint=checkpoint.name,
+        status=status,
+        shape=checkpoint.kept_shape,
+        text=text,
+    )
+
+
+def _judge_one(request: Request, checkpoint: Checkpoint, outcome: Outputs | Failure, tolerances: Tolerances) -> Verdict:
+    if isinstance(outcome, Failure):
+        return blank(request, checkpoint, outcome.status, outcome.text)
+    tensor = outcome.tensors.get(checkpoint.name)
+    if tensor is None:
+        if any(fnmatch.fnmatchcase(checkpoint.name, pattern) for pattern in outcome.unsupported):
+            return blank(request, checkpoint, "unsupported", "the candidate says that it does not provide it")
+        return blank(request, checkpoint, "missing-output", _missing_text(request, checkpoint, outcome))
+    if tensor.shape != checkpoint.shape:
+        return blank(request, checkpoint, "shape", f"shape {tensor.shape}, wanted {checkpoint.shape}")
+    if text := _wrong_dtype(request, checkpoint, tensor):
+        return blank(request, checkpoint, "dtype", text)
+    try:
+        candidate = tensor.load()
+    except (CandidateError, OSError, ValueError, MemoryError) as error:
+        return blank(request, checkpoint, "crashed", f"broke the protocol: the tensor cannot be read: {error}")
+    return _judge_values(request, checkpoint, candidate[checkpoint.kept_index], outcome, tolerances)
+
+
+def _missing_text(request: Request, checkpoint: Checkpoint, outcome: Outputs) -> str:
+    import difflib
+
+    known = {checkpoint.name for checkpoint in request.case.checkpoints}
+    spare = [name for name in outcome.tensors if name not in known]
+    close = difflib.get_close_matches(checkpoint.name, spare, n=1, cutoff=0.75)
+    if close:
+        return f"the candidate did not produce it; it produced {close[0]!r}, which is no checkpoint"
+    return f"the candidate did not produce it; it produced {len(outcome.tensors)} other tensors"
+
+
+def _wrong_dtype(request: Request, checkpoint: Checkpoint, tensor: Tensor) -> str:
+    found = tensor.dtype
+    if checkpoint.dtype == "integer":
+        return "" if found.kind in "iu" else f"dtype {found.name}, wanted integers"
+    if checkpoint.dtype == "bool":
+        return "" if found.kind == "b" else f"dtype {found.name}, wanted bool"
+    storage = request.contract.storage
+    return "" if found == formats.lookup(storage).dtype else f"dtype {found.name}, but {request.contract.name} promises {storage}"
+
+
+def _judge_values(
+    request: Request, checkpoint: Checkpoint, candidate: NDArray[Any], outcome: Outputs, tolerances: Tolerances
+) -> Verdict:
+    golden = request.goldens.golden(request.case.name, checkpoint.name)
+    judged = request.case.judged_elements(checkpoint, request.arrays)
+    tolerance, rms = None, 0.0
+    if checkpoint.dtype == "storage":
+        if checkpoint.follows is not None:
+            judged = _still_following(request, checkpoint, golden.shape, outcome, judged)
+        tolerance, rms = _allowed(request, checkpoint, tolerances)
+        statistics = compare(candidate, golden, rtol=tolerance.rtol, atol=tolerance.atol_rms * rms, judged=judged)
+    else:
+        accepted = None
+        if checkpoint.judged_by is not None:
+            judge_checkpoint = request.case.checkpoint(checkpoint.judged_by)
+            values = request.goldens.golden(request.case.name, judge_checkpoint.name)
+            tolerance, rms = _allowed(request, judge_checkpoint, tolerances)
+            accepted = tied_indices(
+                candidate,
+                golden,
+                values,
+                rtol=tolerance.rtol,
+                atol=tolerance.atol_rms * rms,
+                sequential=checkpoint.sequential,
+            )
+        statistics = compare_exactly(candidate, golden, accepted)
+    status = "nonfinite" if statistics.nonfinite else "mismatch" if statistics.mismatched else "pass"
+    return replace(blank(request, checkpoint, status), statistics=statistics, tolerance=tolerance, rms=rms)
+
+
+def _allowed(request: Request, checkpoint: Checkpoint, tolerances: Tolerances) -> tuple[Tolerance, float]:
+    suite, case = request.suite.name, request.case.name
+    tolerance = tolerances.find(request.contract.name, suite, case, checkpoint.name, kind=checkpoint.tolerance)
+    return tolerance, float(request.goldens.goldens[case, checkpoint.name]["rms"])
+
+
+def _still_following(
+    request: Request,
+    checkpoint: Checkpoint,
+    shape: tuple[int, ...],
+    outcome: Outputs,
+    judged: NDArray[np.bool_] | None,
+) -> NDArray[np.bool_] | None:
+    """Leave out what a candidate computed after it had chosen otherwise than the golden."""
+    assert checkpoint.follows is not None
+    leader = request.case.checkpoint(checkpoint.follows)
+    tensor = outcome.tensors.get(leader.name)
+    if tensor is None or tensor.shape != leader.shape or tensor.dtype.kind not in "iu":
+        return judged
+    chosen = tensor.load()[leader.kept_index]
+    same = chosen == request.goldens.golden(request.case.name, leader.name)
+    before = np.ones_like(same)
+    before[..., 1:] = np.logical_and.accumulate(same, axis=-1)[..., :-1]
+    before = before.reshape(before.shape + (1,) * (len(shape) - before.ndim))
+    return before if judged is None else before & judged

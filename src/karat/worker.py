@@ -1,0 +1,137 @@
+"""Runs a `py:` candidate in a process of its own, so that it can crash, hang or print without harm.
+
+`python -m karat.worker TARGET` reads a request a line from standard input, `{"suite", "function", "inputs", "outputs"}`
+with two folders as `karat.exchange` describes them, and answers each with a line: `{"ok": true}`,
+`{"unsupported": "why"}` or `{"raised": "traceback"}`. What the candidate prints goes to standard error.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import sys
+import traceback
+from collections.abc import Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from karat import inputs, tensors
+from karat.suites import load_by_path
+
+
+def load_target(target: str, function: str) -> ModuleType | None:
+    """Import `target`, a module name, a `.py` file, or a folder with `<function>.py` in it; None where it has no such file.
+
+    Raise `ImportError` or `FileNotFoundError` where it cannot be found.
+    """
+    path = Path(target)
+    if path.is_dir():
+        files = sorted(path.rglob(f"{function}.py"))
+        return _load_file(files[0]) if files else None
+    if path.suffix == ".py":
+        if not path.is_file():
+            raise FileNotFoundError(f"no file {target}")
+        return _load_file(path)
+    sys.path.insert(0, os.getcwd())
+    return importlib.import_module(target)
+
+
+def _load_file(path: Path) -> ModuleType:
+    sys.path.append(str(path.resolve().parent))  # at the end: the candidate's neighbours hide no installed package
+    return load_by_path(path)
+
+
+def run(module: ModuleType, function: str, folder: Path, target: Path) -> None:
+    """Call the module's `function` with the inputs in `folder` and write what it returns into `target`."""
+    description = json.loads((folder / "case.json").read_text(encoding="utf-8"))
+    flat = {name: tensor.load() for name, tensor in tensors.read_safetensors(folder / "inputs.safetensors").items()}
+    if getattr(module, "ARRAYS", "numpy") == "torch":
+        device = getattr(module, "DEVICE", "cpu")
+        given = inputs.nest({name: _to_torch(array, device) for name, array in flat.items()})
+    else:
+        given = inputs.nest(flat)
+    returned = getattr(module, function)(**given, **description["params"])
+    names = [checkpoint["name"] for checkpoint in description["checkpoints"]]
+    if not isinstance(returned, Mapping):
+        if len(names) != 1:
+            raise TypeError(
+                f"{function} returned a {type(returned).__name__}; karat expects a mapping {{checkpoint: array}} of"
+                f" {len(names)} checkpoints"
+            )
+        returned = {names[0]: returned}
+    arrays = {str(name): to_numpy(value, str(name)) for name, value in returned.items()}
+    tensors.write_safetensors(target / "outputs.safetensors", arrays)
+    patterns = getattr(module, "UNSUPPORTED", ())
+    (target / "unsupported.json").write_text(json.dumps(list(patterns)), encoding="utf-8")
+
+
+def _to_torch(array: NDArray[Any], device: str) -> Any:
+    import torch
+
+    if array.dtype.isbuiltin == 1:
+        return torch.from_numpy(np.array(array)).to(device)
+    bits = torch.from_numpy(np.array(array).view(f"i{array.dtype.itemsize}"))
+    return bits.view(getattr(torch, array.dtype.name)).to(device)
+
+
+def to_numpy(value: Any, name: str) -> NDArray[Any]:
+    """Return a candidate's array (NumPy, torch, or anything with `__array__` or `__dlpack__`) as a NumPy array.
+
+    Raise `TypeError`, naming the checkpoint, for anything else.
+    """
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(value, torch.Tensor):
+        value = value.detach().cpu().contiguous()
+        if str(value.dtype).removeprefix("torch.") in ("bfloat16", "float8_e4m3fn", "float8_e5m2"):
+            import ml_dtypes
+
+            dtype = np.dtype(getattr(ml_dtypes, str(value.dtype).removeprefix("torch.")))
+            integers = torch.int16 if dtype.itemsize == 2 else torch.int8
+            return np.asarray(value.view(integers).numpy()).view(dtype)
+        return np.asarray(value.numpy())
+    if isinstance(value, (np.ndarray, np.generic, int, float, bool)) or hasattr(value, "__array__"):
+        array = np.asarray(value)
+    elif hasattr(value, "__dlpack__"):
+        array = np.from_dlpack(value)
+    else:
+        raise TypeError(f"{name}: a {type(value).__name__} is not an array")
+    if array.dtype.hasobject or array.dtype.kind in "USVMm" and array.dtype.isbuiltin != 2:
+        raise TypeError(f"{name}: an array of dtype {array.dtype} holds no numbers")
+    return array
+
+
+def main() -> None:
+    """Answer requests until standard input ends."""
+    target = sys.argv[1]
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # what the candidate prints must not be taken for an answer
+    modules: dict[str, ModuleType | None] = {}
+    for line in sys.stdin:
+        request = json.loads(line)
+        print(json.dumps(_answer(target, request, modules)), file=answers, flush=True)
+
+
+def _answer(target: str, request: dict[str, str], modules: dict[str, ModuleType | None]) -> dict[str, Any]:
+    function = request["function"]
+    try:
+        if function not in modules:
+            modules[function] = load_target(target, function)
+        module = modules[function]
+        if module is None or not hasattr(module, function):
+            return {"unsupported": f"{target} has no function {function}"}
+        run(module, function, Path(request["inputs"]), Path(request["outputs"]))
+    except (Exception, SystemExit) as error:  # whatever the candidate raises is its verdict, not karat's failure
+        frames = traceback.extract_tb(error.__traceback__)
+        own = [frame for frame in frames if Path(frame.filename).parent != Path(__file__).parent]
+        text = "".join(traceback.format_list(own) + traceback.format_exception_only(error))
+        return {"raised": text[-8000:]}
+    return {"ok": True}
+
+
+if __name__ == "__main__":
+    main()
