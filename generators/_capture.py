@@ -1,7 +1,8 @@
 """Captures what an unmodified Hugging Face model computes: hooks on modules, one attention function for the rest.
 
 The attention function is registered with transformers under a name of its own and does what the eager one does, in the
-same order, so that its results are bit-identical; it also records scores, probabilities and context, which no module has.
+same order, so that its results are bit-identical; it also records scores, probabilities and context, which no module
+returns.
 `output_hidden_states` is not used: its last entry is taken after the final norm.
 """
 
@@ -34,7 +35,14 @@ def _recording_attention(
     masked = scores if attention_mask is None else scores + attention_mask  # (B, H, T, S)
     probabilities = torch.nn.functional.softmax(masked, dim=-1)  # (B, H, T, S)
     context = torch.matmul(probabilities, value)  # (B, H, T, d)
-    parts = {"q": query, "keys": key, "values": value, "scores": scores, "probabilities": probabilities, "context": context}
+    parts = {
+        "q": query,
+        "keys": key,
+        "values": value,
+        "scores": scores,
+        "probabilities": probabilities,
+        "context": context,
+    }
     for record in _recorders:
         for part, tensor in parts.items():
             record(f"{module.layer_idx}/{part}", tensor)
@@ -46,10 +54,13 @@ AttentionMaskInterface.register(ATTENTION, eager_mask)
 
 
 @contextmanager
-def recorded(outputs: dict[str, torch.nn.Module], inputs: dict[str, torch.nn.Module]) -> Iterator[dict[str, torch.Tensor]]:
-    """Record, while the block runs, what modules return (`outputs`), what they are given first (`inputs`), and attention.
+def recorded(
+    outputs: dict[str, torch.nn.Module], inputs: dict[str, torch.nn.Module]
+) -> Iterator[dict[str, torch.Tensor]]:
+    """Record what modules return (`outputs`), what they are given first (`inputs`), and the parts of attention.
 
-    The mapping that is yielded fills up: the keys of `outputs` and `inputs`, and `<layer>/<part>` of every attention call.
+    The mapping that is yielded fills up while the model runs: under the keys of `outputs` and `inputs`, and under
+    `<layer>/<part>` for every call of attention.
     """
     found: dict[str, torch.Tensor] = {}
 

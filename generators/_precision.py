@@ -19,7 +19,7 @@ def _promoted(value: Any) -> Any:
     return torch.float64 if isinstance(value, torch.dtype) and value in _LOW else value
 
 
-class _PromoteCalls(TorchFunctionMode):
+class _PromoteCalls(TorchFunctionMode):  # type: ignore[misc]  # torch is not installed where types are checked
     """Turns `.float()` into `.double()` and every low floating dtype among the arguments into float64."""
 
     def __torch_function__(self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -29,7 +29,7 @@ class _PromoteCalls(TorchFunctionMode):
         return func(*args, **{key: _promoted(value) for key, value in (kwargs or {}).items()})
 
 
-class _PromoteOperations(TorchDispatchMode):
+class _PromoteOperations(TorchDispatchMode):  # type: ignore[misc]  # see above
     """The same below the Python API, for casts that library code makes."""
 
     def __torch_dispatch__(self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None) -> Any:

@@ -4,6 +4,7 @@ Source: transformers, models/gpt2/modeling_gpt2.py. B batch, T tokens, S tokens 
 """
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -24,18 +25,18 @@ precision = beside(__file__, "_precision")
 Arrays = dict[str, NDArray[Any]]
 
 
-def reference(case: Case, inputs: Mapping[str, NDArray[Any]]) -> Arrays:
-    """Return every checkpoint of `case`, float64 and int64, as the model computes them."""
-    model = build(case, inputs)
+def reference(case: Case, inputs: Mapping[str, NDArray[Any]], dtype: torch.dtype = torch.float64) -> Arrays:
+    """Return every checkpoint of `case` as the model computes them in `dtype`: int64, and floats of that dtype."""
+    model = build(case, inputs, dtype)
     ids, mask, positions = (torch.from_numpy(inputs[name]) for name in ("input_ids", "attention_mask", "position_ids"))
     wanted = {checkpoint.name for checkpoint in case.checkpoints}
     found: Arrays = {}
     logits, cache = forward(model, ids, mask, positions, None, "", found)
     last = logits[:, -1]  # (B, V)
-    found["last_logits"] = last.numpy()
+    found["last_logits"] = to_numpy(last)
     found["greedy_token"] = last.argmax(-1).numpy()
     for temperature in case.params["temperatures"]:
-        found[f"probabilities.t{temperature}"] = torch.softmax(last / temperature, -1).numpy()
+        found[f"probabilities.t{temperature}"] = to_numpy(torch.softmax(last / temperature, -1))
     found["top5_indices"] = last.topk(5).indices.numpy()
     if "decode_ids" in inputs:
         decode(model, torch.from_numpy(inputs["decode_ids"]), mask, positions, cache, found)
@@ -49,8 +50,8 @@ def witness(case: Case, inputs: Mapping[str, NDArray[Any]]) -> Arrays:
     return plain_candidate(__file__, "gpt2", case, inputs)
 
 
-def build(case: Case, inputs: Mapping[str, NDArray[Any]]) -> GPT2LMHeadModel:
-    """Return the model with the case's weights, float64, in evaluation mode, recording its attention."""
+def build(case: Case, inputs: Mapping[str, NDArray[Any]], dtype: torch.dtype = torch.float64) -> GPT2LMHeadModel:
+    """Return the model with the case's weights in evaluation mode, recording its attention."""
     weights = {name.removeprefix("weights/"): value for name, value in inputs.items() if name.startswith("weights/")}
     vocabulary, width = weights["transformer.wte.weight"].shape
     config = GPT2Config(
@@ -65,8 +66,8 @@ def build(case: Case, inputs: Mapping[str, NDArray[Any]]) -> GPT2LMHeadModel:
         eos_token_id=None,
         attn_implementation=capture.ATTENTION,
     )
-    model = GPT2LMHeadModel(config).double().eval()
-    state = {name: torch.from_numpy(value.astype(np.float64)) for name, value in weights.items()}
+    model = GPT2LMHeadModel(config).to(dtype).eval()
+    state = {name: torch.from_numpy(value).to(dtype) for name, value in weights.items()}
     state["lm_head.weight"] = state["transformer.wte.weight"]
     model.load_state_dict(state, strict=True)
     return model
@@ -97,7 +98,7 @@ def forward(
             f"h.{i}.ffn_output": block.mlp,
             f"h.{i}.block_output": block,
         }
-    with torch.no_grad(), precision.float64_throughout(), capture.recorded(outputs, inputs) as trace:
+    with torch.no_grad(), float64_if(model), capture.recorded(outputs, inputs) as trace:
         result = model(ids, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True)
     for i in range(len(body.h)):
         _, k, v = (
@@ -109,8 +110,19 @@ def forward(
         for part in ("scores", "probabilities", "context"):
             trace[f"h.{i}.attention_{part}"] = trace.pop(f"{i}/{part}")
     trace["logits"] = result.logits
-    found |= {prefix + name: tensor.contiguous().numpy() for name, tensor in trace.items()}
+    found |= {prefix + name: to_numpy(tensor) for name, tensor in trace.items()}
     return result.logits, result.past_key_values
+
+
+def float64_if(model: GPT2LMHeadModel) -> AbstractContextManager[None]:
+    """Return the context in which a float64 model stays float64; a model of lower precision runs as it is."""
+    return precision.float64_throughout() if model.dtype == torch.float64 else nullcontext()
+
+
+def to_numpy(tensor: torch.Tensor) -> NDArray[Any]:
+    """Return a tensor as an array; bfloat16, which NumPy lacks, as float32, which holds it."""
+    tensor = tensor.detach().contiguous()
+    return np.asarray((tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy())
 
 
 def decode(
@@ -131,7 +143,7 @@ def generate(
     model: GPT2LMHeadModel, ids: torch.Tensor, mask: torch.Tensor, new_tokens: int
 ) -> tuple[NDArray[Any], NDArray[Any]]:
     """Continue `ids` greedily with the model's own `generate`; return logits (B, new, V) and tokens (B, new)."""
-    with precision.float64_throughout():  # generate casts logits to float32
+    with float64_if(model):  # generate casts logits to float32
         result = model.generate(
             ids,
             attention_mask=mask,
@@ -141,7 +153,7 @@ def generate(
             return_dict_in_generate=True,
             pad_token_id=0,
         )
-    return torch.stack(result.logits, dim=1).numpy(), result.sequences[:, ids.shape[1] :].numpy()
+    return to_numpy(torch.stack(result.logits, dim=1).to(model.dtype)), result.sequences[:, ids.shape[1] :].numpy()
 
 
 # --- what must hold of the frozen numbers ----------------------------------------------------------------------------
@@ -166,9 +178,9 @@ def cached_against_uncached(case: Case, inputs: Mapping[str, NDArray[Any]], foun
     last = inputs["position_ids"][:, -1:]  # (B, 1)
     positions = np.concatenate([inputs["position_ids"], last + np.arange(1, steps + 1)], axis=1)  # (B, S)
     mask = np.concatenate([inputs["attention_mask"], np.ones_like(inputs["decode_ids"])], axis=1)  # (B, S)
-    tensors = (torch.from_numpy(array) for array in (ids, mask, positions))
     whole: Arrays = {}
-    forward(build(case, inputs), *tensors, None, "", whole)
+    model = build(case, inputs)
+    forward(model, torch.from_numpy(ids), torch.from_numpy(mask), torch.from_numpy(positions), None, "", whole)
     worst = 0.0
     for step in range(1, steps + 1):
         cached, uncached = found[f"step.{step}.logits"][:, 0], whole["logits"][:, step - steps - 1]  # (B, V)
@@ -192,7 +204,8 @@ def one_token_changed(first: Arrays, second: Arrays, *, at: int) -> str:
 # --- weights from outside --------------------------------------------------------------------------------------------
 
 HELLO = [15496, 13]
-# Known values of the released models, the scores from a float32 run: q k^T / sqrt(d) of block 0, head 0 for "Hello." (124M), and two continuations (355M).
+# Known values of the released models: q k^T / sqrt(d) of block 0, head 0 for "Hello." (124M, from a float32 run), and
+# two continuations (355M).
 HELLO_SCORES = [[0.15886375, -1.5639379], [-0.11345699, -3.7364058]]
 ANSWER = "What is the answer to life, the universe, and everything?"
 CONTINUATIONS = {
@@ -244,7 +257,7 @@ def known_values(source: str | None, config: Mapping[str, Any], goldens: Mapping
     """
     name = Path(source).name.lower() if source else ""
     tokens = f'"Hello." is {HELLO}'
-    scores = "h.0.attention_scores of head 0 for \"Hello.\" in the 124M model"
+    scores = 'h.0.attention_scores of head 0 for "Hello." in the 124M model'
     texts = {case: f"the 355M model continues {case!r} as published" for case in CONTINUATIONS}
     if name not in ("gpt2", "gpt2-medium"):
         reason = "the weights are not those of gpt2 or gpt2-medium"
@@ -266,7 +279,9 @@ def known_values(source: str | None, config: Mapping[str, Any], goldens: Mapping
             lines.append(f"not checked: {texts[case]} (the weights are those of {name}, or have no tokenizer)")
             continue
         prompt = next(prompt["ids"] for prompt in config["prompts"] if prompt["name"] == case)
-        continued = AutoTokenizer.from_pretrained(str(source)).decode([*prompt, *goldens[case]["greedy_tokens"][0].tolist()])
+        continued = AutoTokenizer.from_pretrained(str(source)).decode(
+            [*prompt, *goldens[case]["greedy_tokens"][0].tolist()]
+        )
         if continued != text:
             raise FreezeError(f"{source}: {case} continues as {continued!r}, known: {text!r}")
         lines.append(f"checked: {texts[case]}")

@@ -1,8 +1,8 @@
 """GPT-2 in plain NumPy: the definition, to read and to copy.
 
-Radford et al., "Language Models are Unsupervised Multitask Learners" (2019); the layout of the weights and the tanh GELU
-are those of the released model (`transformers/models/gpt2/modeling_gpt2.py`). Sums, norms and the softmax are computed in
-float32 (float64 where the weights are) and each result is rounded to the format of the weights.
+Radford et al., "Language Models are Unsupervised Multitask Learners" (2019); the layout of the weights and the tanh
+GELU are those of the released model (`transformers/models/gpt2/modeling_gpt2.py`). Sums, norms and the softmax are
+computed in float32 (float64 where the weights are) and each result is rounded to the format of the weights.
 
 B batch, T tokens, S tokens seen so far, D width, H heads, d = D / H, F FFN width, V vocabulary.
 """
@@ -24,7 +24,7 @@ def gpt2(
     temperatures,
     max_new_tokens,
 ):
-    """Return every checkpoint of a prefill, of the decode steps that `decode_ids` forces, and of a greedy continuation."""
+    """Return every checkpoint: of the prefill, of the decode steps in `decode_ids`, and of a greedy continuation."""
     weights = {name.removeprefix("transformer."): value for name, value in weights.items()}
     n_layer = sum(name.endswith(".ln_1.weight") for name in weights)
     batch, tokens = input_ids.shape
@@ -50,7 +50,13 @@ def gpt2(
         mask = np.concatenate([mask, np.ones((batch, 1), mask.dtype)], axis=1)  # (B, S)
         ids, positions = decode_ids[:, step : step + 1], position_ids[:, -1:] + step + 1  # (B, 1)
         prefix = f"step.{step + 1}."
-        run(ids, positions, mask, tokens + step, lambda name, value, prefix=prefix: outputs.update({prefix + name: value}))
+        run(
+            ids,
+            positions,
+            mask,
+            tokens + step,
+            lambda name, value, prefix=prefix: outputs.update({prefix + name: value}),
+        )
 
     cache[:] = prefilled
     chosen, seen, mask = [], [], attention_mask
@@ -171,7 +177,7 @@ def merge_heads(x):
 
 
 def attention_scores(q, k):
-    """q k^T / sqrt(d), before the mask, (B, H, T, S)."""
+    """Q k^T / sqrt(d), before the mask, (B, H, T, S)."""
     return (wide(q) @ wide(k).swapaxes(-1, -2) / math.sqrt(q.shape[-1])).astype(q.dtype)
 
 

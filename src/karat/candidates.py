@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import queue
@@ -13,14 +14,14 @@ import sys
 import tempfile
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from karat import exchange, tensors
+from karat import exchange, formats, tensors
 from karat.errors import CandidateError, UsageError
 from karat.exchange import Outputs
 from karat.goldens import GoldenSet
@@ -96,7 +97,9 @@ class FolderCandidate:
     def __init__(self, spec: str, folder: Path) -> None:
         """Raise `UsageError` if there is no such folder."""
         if not folder.is_dir():
-            raise UsageError(f"no candidate {spec!r}: {folder} is not a folder; expected {folder}/<suite>/<case>/outputs.safetensors")
+            raise UsageError(
+                f"no candidate {spec!r}: {folder} is not a folder; expected {folder}/<suite>/<case>/outputs.safetensors"
+            )
         self.spec, self.folder = spec, folder
 
     def run(self, request: Request) -> Outputs | Failure:
@@ -115,14 +118,14 @@ class FolderCandidate:
                     raise UsageError(f"{case}: {suite.name} has no case {case.name!r}; its cases: {', '.join(cases)}")
 
     def storage(self, repository: Repository) -> str | None:
-        """Return the one format in which the dump holds floats, None if it holds none; raise `UsageError` for several."""
+        """Return the format in which the dump holds floats, None if it holds none; raise `UsageError` for several."""
         found: dict[str, Path] = {}
         for suite in repository.suites.values():
             for case in suite.cases:
                 folder = self.folder / suite.name / case.name
                 outputs = _read(folder) if folder.is_dir() else None
                 if isinstance(outputs, Outputs):
-                    found |= {name: folder for name in exchange.storage_formats(outputs, case.checkpoints)}
+                    found |= dict.fromkeys(exchange.storage_formats(outputs, case.checkpoints), folder)
         if len(found) > 1:
             places = ", ".join(f"{name} in {folder}" for name, folder in sorted(found.items()))
             raise UsageError(f"{self.spec} holds several number formats: {places}; name one with --contract")
@@ -213,10 +216,8 @@ def _start(words: list[str], **options: Any) -> subprocess.Popen[bytes]:
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
     """End a process and all that it started."""
-    try:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
-    except (ProcessLookupError, PermissionError):
-        pass
     process.wait()
 
 
@@ -244,58 +245,56 @@ class Log:
 # --- py: -------------------------------------------------------------------------------------------------------------
 
 
-@dataclass
 class _Worker:
     """A `karat.worker` process with the threads that listen to it."""
 
-    process: subprocess.Popen[bytes]
-    answers: queue.Queue[bytes] = field(default_factory=queue.Queue)
-    log: Log | None = None
-
-    @staticmethod
-    def start(target: str) -> _Worker:
+    def __init__(self, target: str) -> None:
         words = [sys.executable, "-m", "karat.worker", target]
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH")]))}
-        process = _start(
-            words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment
-        )
-        worker = _Worker(process, log=Log(process.stderr))
-        threading.Thread(target=worker._listen, daemon=True).start()
-        return worker
+        path = os.pathsep.join(filter(None, [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH")]))
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        self._process = _start(words, env={**os.environ, "PYTHONPATH": path}, **pipes)
+        self._log = Log(self._process.stderr)
+        self._answers: queue.Queue[bytes] = queue.Queue()
+        threading.Thread(target=self._listen, args=(self._process.stdout,), daemon=True).start()
 
-    def _listen(self) -> None:
-        assert self.process.stdout is not None
-        with self.process.stdout as pipe:
+    def _listen(self, pipe: Any) -> None:
+        with pipe:
             for line in pipe:
-                self.answers.put(line)
-        self.answers.put(b"")
+                self._answers.put(line)
+        self._answers.put(b"")
 
     def ask(self, request: Mapping[str, str], timeout: float) -> dict[str, Any] | Failure:
-        assert self.process.stdin is not None
+        """Return the worker's answer to a request, or how it failed to give one."""
+        pipe: Any = self._process.stdin
         try:
-            self.process.stdin.write(json.dumps(request).encode() + b"\n")
-            self.process.stdin.flush()
-            line = self.answers.get(timeout=timeout)
+            pipe.write(json.dumps(request).encode() + b"\n")
+            pipe.flush()
+            line = self._answers.get(timeout=timeout)
         except queue.Empty:
-            return Failure("timeout", f"killed after {timeout:g} s; --timeout sets the limit\n{self.tail()}".rstrip())
-        except OSError:
+            text = f"killed after {timeout:g} s; --timeout sets the limit\n{self._log.text()}"
+            return Failure("timeout", text.rstrip())
+        except OSError:  # it ended before it read the request
             line = b""
-        if not line:
-            code = self.process.wait()
-            return Failure("crashed", f"its process ended: {_ending(code)}\n{self.tail()}".rstrip())
-        answer: dict[str, Any] = json.loads(line)
+        try:
+            answer = json.loads(line) if line else None
+        except ValueError:
+            answer = None
+        if not isinstance(answer, dict):
+            return Failure("crashed", f"{self._ended()}\n{self._log.text()}".rstrip())
         return answer
 
-    def tail(self) -> str:
-        return self.log.text() if self.log else ""
+    def _ended(self) -> str:
+        try:
+            return f"its process ended: {_ending(self._process.wait(timeout=1))}"
+        except subprocess.TimeoutExpired:
+            return "broke the protocol: it closed or misused karat's own channel"
 
     def stop(self) -> None:
-        _kill(self.process)
-        if self.process.stdin is not None:
-            try:
-                self.process.stdin.close()
-            except OSError:
-                pass
+        """End the process and all that it started."""
+        _kill(self._process)
+        if self._process.stdin is not None:
+            with contextlib.suppress(OSError):
+                self._process.stdin.close()
 
 
 class PythonCandidate:
@@ -316,7 +315,7 @@ class PythonCandidate:
             exchange.write_case(inputs, request.suite, request.case, request.contract, request.arrays)
             outputs.mkdir()
             if self._worker is None:
-                self._worker = _Worker.start(self.target)
+                self._worker = _Worker(self.target)
             message = {"function": request.suite.function, "inputs": str(inputs), "outputs": str(outputs)}
             answer = self._worker.ask(message, self.timeout)
             if isinstance(answer, Failure):
@@ -341,8 +340,9 @@ class PythonCandidate:
 class NullCandidate:
     """A deliberately worthless candidate, which every golden must reject.
 
-    zeros: 0 everywhere · constant: the golden's mean everywhere · noise: random values of the golden's mean and spread ·
-    permuted: the golden's own values in another order · stale: the golden of another case · missing: nothing at all.
+    zeros: 0 everywhere · constant: the golden's mean everywhere · noise: random values of the golden's mean and
+    spread · permuted: the golden's own values in another order · stale: the golden of another case, or of another
+    checkpoint · missing: nothing.
     Where one of them cannot help being right (a golden of one element has no other order), it declares the checkpoint
     unsupported.
     """
@@ -365,7 +365,7 @@ class NullCandidate:
             else:
                 whole = np.zeros(checkpoint.shape, array.dtype)
                 whole[checkpoint.kept_index] = array
-                dtype = np.dtype(np.int64) if checkpoint.dtype == "integer" else _storage(request.contract)
+                dtype = np.dtype(np.int64) if checkpoint.dtype == "integer" else formats.lookup(request.contract.storage).dtype
                 found[checkpoint.name] = tensors.of_array(whole.astype(dtype))
         return Outputs(found, tuple(helpless))
 
@@ -377,27 +377,26 @@ class NullCandidate:
             wrong = np.full_like(golden, golden.mean())
         elif self.kind == "noise":
             random = np.random.Generator(np.random.Philox(key=0))
-            wrong = (golden.mean() + golden.std() * random.standard_normal(golden.shape)).astype(golden.dtype)
+            spread = golden.std() or 1 + abs(golden.mean())
+            wrong = (golden.mean() + spread * random.standard_normal(golden.shape)).astype(golden.dtype)
         elif self.kind == "permuted":
             wrong = np.roll(golden, 1)
         else:
-            others = (case.name for case in request.suite.cases if case.name != request.case.name)
-            wrongs = (self._resized(request.goldens, other, checkpoint.name, golden) for other in others)
-            wrong = next((wrong for wrong in wrongs if wrong is not None), golden)
+            wrong = self._stale(request, checkpoint.name, golden)
         return None if np.array_equal(wrong, golden) else wrong
 
     @staticmethod
-    def _resized(goldens: GoldenSet, case: str, checkpoint: str, like: NDArray[Any]) -> NDArray[Any] | None:
-        if (case, checkpoint) not in goldens.goldens:
-            return None
-        stale = np.resize(goldens.golden(case, checkpoint), like.shape)
-        return None if np.array_equal(stale, like) else stale
+    def _stale(request: Request, checkpoint: str, golden: NDArray[Any]) -> NDArray[Any]:
+        """Return what another case left at the checkpoint, else another checkpoint of the case; the golden if all equal."""
+        known = request.goldens.goldens
+        others = [(case.name, checkpoint) for case in request.suite.cases if case.name != request.case.name]
+        others += [(request.case.name, other.name) for other in request.case.checkpoints if other.name != checkpoint]
+        for key in others:
+            if key in known:
+                stale = np.resize(request.goldens.golden(*key), golden.shape).astype(golden.dtype)
+                if not np.array_equal(stale, golden):
+                    return stale
+        return golden
 
     def close(self) -> None:
         """Do nothing."""
-
-
-def _storage(contract: Contract) -> np.dtype[Any]:
-    from karat import formats
-
-    return formats.lookup(contract.storage).dtype

@@ -85,7 +85,13 @@ def _list(repository: Repository, options: argparse.Namespace) -> int:
         import json
 
         rows = [
-            {"suite": s.name, "case": c.name, "checkpoint": p.name, "shape": list(p.shape), "contracts": list(s.contracts)}
+            {
+                "suite": s.name,
+                "case": c.name,
+                "checkpoint": p.name,
+                "shape": list(p.shape),
+                "contracts": list(s.contracts),
+            }
             for s, c, p in selection.walk(repository.suites.values())
         ]
         print(json.dumps(rows, indent=1))

@@ -113,7 +113,9 @@ def compare(
     )
 
 
-def compare_exactly(candidate: NDArray[Any], golden: NDArray[Any], accepted: NDArray[np.bool_] | None = None) -> Statistics:
+def compare_exactly(
+    candidate: NDArray[Any], golden: NDArray[Any], accepted: NDArray[np.bool_] | None = None
+) -> Statistics:
     """Compare integers or booleans: equal, or `accepted` (same shape) although they differ."""
     if candidate.shape != golden.shape:
         raise ValueError(f"candidate {candidate.shape} and golden {golden.shape} differ in shape")
@@ -154,7 +156,7 @@ def tied_indices(
         values: the golden's values, shape (…, n).
         rtol: two values tie if they differ by at most 2 * (atol + rtol * |value|): each may be off by one tolerance.
         atol: see `rtol`.
-        sequential: entries along the last axis depend on the earlier ones: after the first accepted tie all is accepted.
+        sequential: entries along the last axis depend on the earlier ones: after an accepted tie all is accepted.
 
     An index outside 0…n-1, or twice in a row of a top k, ties with nothing. Returns booleans of the shape of `golden`.
     """

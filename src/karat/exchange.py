@@ -22,7 +22,7 @@ FILE_FORMATS = ("safetensors", "npy", "h5")
 
 @dataclass(frozen=True)
 class Outputs:
-    """What a candidate left: tensors by checkpoint, and patterns of the checkpoints that it says it does not support."""
+    """What a candidate left: tensors by checkpoint, and patterns of the checkpoints that it does not support."""
 
     tensors: Mapping[str, Tensor]
     unsupported: tuple[str, ...] = ()
@@ -37,17 +37,32 @@ def in_storage(arrays: Mapping[str, NDArray[Any]], contract: Contract) -> dict[s
 
 
 def case_description(suite: Suite, case: Case, contract: Contract) -> dict[str, Any]:
-    """Return what `case.json` says: suite, case, params, contract, and the wanted checkpoints with their shapes."""
+    """Return what `case.json` says: suite, case, params, contract, inputs, and the wanted checkpoints.
+
+    A checkpoint's `judged` gives, by axis, the part [start, stop) that is compared, and `padding` the inputs that are 0
+    where a position along an axis is not; whole arrays are wanted all the same. Integers of any width are accepted.
+    """
     return {
         "suite": suite.name,
         "case": case.name,
         "params": dict(case.params),
         "contract": {"name": contract.name, "storage": contract.storage, "accumulation": contract.accumulation},
+        "inputs": [
+            {
+                "name": name,
+                "shape": list(recipe.shape),
+                "dtype": contract.storage if recipe.dtype.startswith("float") else recipe.dtype,
+            }
+            for name, recipe in case.inputs.items()
+        ],
+        "padding": dict(case.padding),
         "checkpoints": [
             {
                 "name": checkpoint.name,
                 "shape": list(checkpoint.shape),
-                "dtype": contract.storage if checkpoint.dtype == "storage" else checkpoint.dtype,
+                "axes": list(checkpoint.axes),
+                "dtype": {"storage": contract.storage, "integer": "int64", "bool": "bool"}[checkpoint.dtype],
+                "judged": {axis: list(part) for axis, part in checkpoint.keep.items()},
             }
             for checkpoint in case.checkpoints
         ],
@@ -96,7 +111,9 @@ def read_outputs(folder: Path) -> Outputs:
     present = [name for name in readers if (folder / name).is_file()]
     arrays = sorted(folder.rglob("*.npy"))
     if len(present) + bool(arrays) > 1:
-        raise CandidateError(f"{folder} holds outputs of several kinds: {', '.join([*present, *['*.npy'][: len(arrays)]])}")
+        raise CandidateError(
+            f"{folder} holds outputs of several kinds: {', '.join([*present, *['*.npy'][: len(arrays)]])}"
+        )
     found: dict[str, Tensor] = {}
     if present:
         found = readers[present[0]](folder / present[0])

@@ -15,6 +15,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -105,8 +106,7 @@ def _freeze_into(
         for name, recipe in case.inputs.items():
             file = "inputs.safetensors" if isinstance(recipe, Stored) else None
             input_rows.append(goldens.input_row(case.name, name, recipe, arrays[name], file))
-        for checkpoint in case.checkpoints:
-            golden_rows.append(_golden_row(case, checkpoint, kept[checkpoint.name], arrays))
+        golden_rows += [_golden_row(case, c, kept[c.name], arrays) for c in case.checkpoints]
         case_rows.append({"case": case.name, "params": dict(case.params)})
     if config:
         (folder / "config.json").write_text(json.dumps(config, indent=1, sort_keys=True) + "\n", encoding="utf-8")
@@ -165,9 +165,7 @@ def _reference(suite: Suite, case: Case, arrays: Arrays, generator: ModuleType) 
     return {checkpoint.name: first[checkpoint.name] for checkpoint in case.checkpoints}
 
 
-def _witnessed(
-    suite: Suite, case: Case, arrays: Arrays, found: Arrays, generator: ModuleType
-) -> tuple[float, str]:
+def _witnessed(suite: Suite, case: Case, arrays: Arrays, found: Arrays, generator: ModuleType) -> tuple[float, str]:
     """Compare with the witness; return the worst disagreement, in units of a checkpoint's scale, and its place."""
     second = generator.witness(case, arrays)
     worst = (0.0, "")
@@ -198,14 +196,16 @@ def _golden_row(case: Case, checkpoint: Checkpoint, golden: NDArray[Any], arrays
 
 
 def drift(repository: Repository, suite: Suite, fresh: Path) -> tuple[float, str]:
-    """Compare the fresh freeze with the frozen set; return the largest difference, in units of a checkpoint's largest
-    value, and its place. Judged elements only. Raise `GoldenError` if the frozen set is missing or damaged.
+    """Compare a fresh freeze with the frozen set, judged elements only; return the largest difference and its place.
+
+    The difference is in units of the checkpoint's largest value. Raise `GoldenError` if the frozen set is missing or
+    damaged.
     """
     frozen = goldens.GoldenSet.open(repository, suite.name)
     new = goldens.GoldenSet(suite.name, fresh, goldens.read_manifest(fresh / goldens.MANIFEST, suite.name))
     worst = (0.0, "")
     for case in suite.cases:
-        arrays = {name: recipe.draw() for name, recipe in case.inputs.items() if name in case.padding.values()}
+        arrays = fresh_inputs(new, case)
         for checkpoint in case.checkpoints:
             old, now = frozen.golden(case.name, checkpoint.name), new.golden(case.name, checkpoint.name)
             place = f"{suite.name}/{case.name}/{checkpoint.name}"
@@ -217,12 +217,20 @@ def drift(repository: Repository, suite: Suite, fresh: Path) -> tuple[float, str
     return worst
 
 
+def fresh_inputs(goldens_of: goldens.GoldenSet, case: Case) -> Arrays:
+    """Return the inputs of `case` that say what is padding."""
+    padding = {name: recipe for name, recipe in case.inputs.items() if name in case.padding.values()}
+    return goldens_of.draw_inputs(replace(case, inputs=padding))
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run `python -m karat.freeze`; return its exit code."""
     parser = argparse.ArgumentParser(prog="nox -s goldens --", description="Freeze goldens from their references.")
     parser.add_argument("suites", nargs="*", metavar="SUITE", help="default: every suite")
     parser.add_argument("--weights", metavar="SOURCE", help="a hub name or local folder; goldens of these weights")
-    parser.add_argument("--verify", action="store_true", help="compare a fresh freeze with the frozen set; change nothing")
+    parser.add_argument(
+        "--verify", action="store_true", help="compare a fresh freeze with the frozen set; change nothing"
+    )
     options = parser.parse_args(arguments)
     try:
         repository = find_repository()
@@ -245,7 +253,9 @@ def _one(repository: Repository, name: str, weights: str | None, *, verify: bool
         finally:
             shutil.rmtree(fresh)
         agrees = worst <= WITNESS_LIMIT
-        print(f"{suite_name}: {'agrees' if agrees else 'DRIFTED'}: {worst:.2e} of the scale at {place or 'no checkpoint'}")
+        print(
+            f"{suite_name}: {'agrees' if agrees else 'DRIFTED'}: {worst:.2e} of the scale at {place or 'no checkpoint'}"
+        )
         return 0 if agrees else 3
     goldens.move_in(fresh, target)
     print(f"frozen: {target.relative_to(repository.root)}")

@@ -1,8 +1,8 @@
-"""The gate: are the goldens that the contracts declare there, intact and fresh, and is every tolerance used?"""
+"""The gate: goldens that the contracts declare must be there, intact and fresh, and every tolerance used."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -72,31 +72,21 @@ def _repository_findings(repository: Repository) -> list[Finding]:
                     None,
                     None,
                     f"goldens/{path.name}",
-                    f"goldens/{path.name} belongs to no contract in validators/; remove it: git rm -r goldens/{path.name}",
+                    f"it belongs to no contract in validators/; remove it: git rm -r goldens/{path.name}",
                 )
             )
     return findings
 
 
 def _tolerance_findings(repository: Repository, tolerances: Tolerances) -> list[Finding]:
-    """Every (contract, class) that a suite declares needs a row; every row must be used."""
+    """Find contracts and classes without a row, and rows that nobody uses."""
     findings, used = [], set()
     for suite in repository.suites.values():
         missing = set()
         for contract in suite.contracts:
-            if contract not in tolerances.contracts:
-                missing.add(f"[contract.{contract}]")
-                continue
-            for case in suite.cases:
-                for checkpoint in case.checkpoints:
-                    if checkpoint.dtype != "storage":
-                        continue
-                    try:
-                        row = tolerances.find(contract, suite.name, case.name, checkpoint.name, kind=checkpoint.tolerance)
-                    except KeyError:
-                        missing.add(f"[class.{checkpoint.tolerance}.{contract}]")
-                    else:
-                        used.add(row.source)
+            found, lacking = _rows_of(suite, contract, tolerances)
+            used |= found
+            missing |= lacking
         for row_name in sorted(missing):
             message = f"tolerances.toml has no {row_name}, which {suite.name} needs; add it with its reason"
             findings.append(Finding("tolerance", suite.name, None, None, "tolerances.toml", message))
@@ -105,6 +95,22 @@ def _tolerance_findings(repository: Repository, tolerances: Tolerances) -> list[
             message = f"{source} applies to no checkpoint of any suite; remove it"
             findings.append(Finding("tolerance", None, None, None, "tolerances.toml", message))
     return findings
+
+
+def _rows_of(suite: Suite, contract: str, tolerances: Tolerances) -> tuple[set[str], set[str]]:
+    """Return the rows that a suite uses under a contract, and the tables that it would need and that are not there."""
+    if contract not in tolerances.contracts:
+        return set(), {f"[contract.{contract}]"}
+    used, missing = set(), set()
+    for case in suite.cases:
+        for checkpoint in case.checkpoints:
+            if checkpoint.dtype == "storage":
+                kind = checkpoint.tolerance
+                try:
+                    used.add(tolerances.find(contract, suite.name, case.name, checkpoint.name, kind=kind).source)
+                except KeyError:
+                    missing.add(f"[class.{kind}.{contract}]")
+    return used, missing
 
 
 def _suite_findings(repository: Repository, suite: Suite) -> list[Finding]:
@@ -124,9 +130,11 @@ def _suite_findings(repository: Repository, suite: Suite) -> list[Finding]:
 
 
 def _chain_findings(repository: Repository, suite: Suite, frozen: GoldenSet) -> list[Finding]:
-    """The sources that the goldens were computed from must be the ones that stand here."""
+    """Find sources that are not those from which the goldens were computed."""
     paths = [repository.validator(suite.name), *golden_files.generator_files(repository, suite)]
-    current = {row["file"]: row["sha256"] for row in golden_files.source_rows(repository, (p for p in paths if p.is_file()))}
+    current = {
+        row["file"]: row["sha256"] for row in golden_files.source_rows(repository, (p for p in paths if p.is_file()))
+    }
     recorded = {row["file"]: row["sha256"] for row in (frozen.manifest["contract"], *frozen.manifest["generator"])}
     findings = []
     for file in sorted(current.keys() | recorded.keys()):
@@ -142,7 +150,7 @@ def _chain_findings(repository: Repository, suite: Suite, frozen: GoldenSet) -> 
 
 
 def _file_findings(suite: Suite, frozen: GoldenSet, folder: str) -> list[Finding]:
-    """Every listed file must be there and intact; every file must be listed."""
+    """Find listed files that are missing or damaged, and files that nobody lists."""
     findings = []
     cases = {case.name for case in suite.cases}
     for name in frozen.files:
@@ -160,43 +168,54 @@ def _file_findings(suite: Suite, frozen: GoldenSet, folder: str) -> list[Finding
 
 
 def _case_findings(suite: Suite, frozen: GoldenSet, folder: str) -> list[Finding]:
-    """What the contract declares must be what the manifest lists, and what the files hold."""
-    findings: list[Finding] = []
+    """Find what the contract declares and the manifest or a file does not hold, or the other way round."""
+    rows = {row["case"]: row for row in frozen.manifest["cases"]}
     manifest = f"{folder}/{MANIFEST}"
     mend = f"run: {freeze_command(suite.name)}"
-
-    def add(kind: str, case: str, checkpoint: str | None, file: str, text: str) -> None:
-        findings.append(Finding(kind, suite.name, case, checkpoint, file, f"{text}; {mend}"))
-
-    rows = {row["case"]: row for row in frozen.manifest["cases"]}
-    for name in sorted(rows.keys() - {case.name for case in suite.cases}):
-        add("stale", name, None, manifest, f"{manifest} lists the case {name}, which the contract does not declare")
+    findings = [
+        Finding("stale", suite.name, name, None, manifest, f"the contract declares no case {name}; {mend}")
+        for name in sorted(rows.keys() - {case.name for case in suite.cases})
+    ]
     for case in suite.cases:
         if case.name not in rows:
-            add("missing", case.name, None, manifest, f"{manifest} does not list the case {case.name}")
+            message = f"{manifest} does not list the case {case.name}; {mend}"
+            findings.append(Finding("missing", suite.name, case.name, None, manifest, message))
             continue
-        if rows[case.name]["params"] != dict(case.params):
-            add("stale", case.name, None, manifest, "the contract's parameters are not those that were frozen")
-        for text in _input_differences(case, frozen):
-            add("stale", case.name, None, manifest, text)
-        listed = {checkpoint for name, checkpoint in frozen.goldens if name == case.name}
-        for checkpoint_name in sorted(listed - {checkpoint.name for checkpoint in case.checkpoints}):
-            add("stale", case.name, checkpoint_name, manifest, "the contract does not declare this checkpoint")
-        for checkpoint in case.checkpoints:
-            row = frozen.goldens.get((case.name, checkpoint.name))
-            if row is None:
-                add("missing", case.name, checkpoint.name, manifest, "the contract declares it, the manifest does not list it")
-            elif text := _tensor_difference(frozen, row, checkpoint.kept_shape):
-                add("damaged", case.name, checkpoint.name, f"{folder}/{row['file']}", text)
+        findings += [
+            Finding("stale", suite.name, case.name, None, manifest, f"{text}; {mend}")
+            for text in _case_differences(case, rows[case.name], frozen)
+        ]
+        findings += [
+            Finding(kind, suite.name, case.name, checkpoint, f"{folder}/{file}", f"{text}; {mend}")
+            for kind, checkpoint, file, text in _golden_differences(case, frozen)
+        ]
     return findings
 
 
-def _input_differences(case: Case, frozen: GoldenSet) -> list[str]:
-    listed = {name for case_name, name in frozen.inputs if case_name == case.name}
-    texts = [f"input {name!r} is declared or frozen, not both" for name in sorted(listed ^ set(case.inputs))]
-    for name in sorted(listed & set(case.inputs)):
-        if _as_json(recipes.describe(case.inputs[name])) != frozen.inputs[case.name, name]["recipe"]:
-            texts.append(f"the recipe of input {name!r} is not the one that was frozen")
+def _golden_differences(case: Case, frozen: GoldenSet) -> Iterator[tuple[str, str, str, str]]:
+    """Yield kind, checkpoint, file and text of each golden that is not what the contract and the manifest say."""
+    declared = {checkpoint.name for checkpoint in case.checkpoints}
+    for name in sorted(checkpoint for owner, checkpoint in frozen.goldens if owner == case.name):
+        if name not in declared:
+            yield "stale", name, MANIFEST, "the contract does not declare this checkpoint"
+    for checkpoint in case.checkpoints:
+        row = frozen.goldens.get((case.name, checkpoint.name))
+        if row is None:
+            yield "missing", checkpoint.name, MANIFEST, "the contract declares it, the manifest does not list it"
+        elif text := _tensor_difference(frozen, row, checkpoint.kept_shape):
+            yield "damaged", checkpoint.name, row["file"], text
+
+
+def _case_differences(case: Case, row: dict[str, Any], frozen: GoldenSet) -> list[str]:
+    """Return what the contract says otherwise than the manifest of the case's parameters and inputs."""
+    texts = [] if row["params"] == dict(case.params) else ["the contract's parameters are not those that were frozen"]
+    listed = {name for owner, name in frozen.inputs if owner == case.name}
+    texts += [f"input {name!r} is declared or frozen, not both" for name in sorted(listed ^ set(case.inputs))]
+    texts += [
+        f"the recipe of input {name!r} is not the one that was frozen"
+        for name in sorted(listed & set(case.inputs))
+        if _as_json(recipes.describe(case.inputs[name])) != frozen.inputs[case.name, name]["recipe"]
+    ]
     return texts
 
 

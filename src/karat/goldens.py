@@ -66,7 +66,7 @@ def _canonical(value: Any) -> str:
 
 
 def read_manifest(path: Path, suite: str) -> dict[str, Any]:
-    """Read and check a manifest; raise `GoldenError`, missing or damaged, naming the file and the command that mends."""
+    """Read and check a manifest; raise `GoldenError`, missing or damaged, with the file and the mending command."""
     mend = f"run: {freeze_command(suite)}"
     if not path.is_file():
         raise GoldenError("missing", f"{path} does not exist; {mend}")
@@ -247,7 +247,7 @@ def move_in(new: Path, target: Path) -> None:
 
 
 def _exchange(first: Path, second: Path) -> bool:
-    """Exchange two folders atomically (Linux renameat2 with RENAME_EXCHANGE); return False where that is not to be had."""
+    """Exchange two folders atomically (Linux: renameat2 with RENAME_EXCHANGE); return False where that is refused."""
     try:
         rename = ctypes.CDLL(None, use_errno=True).renameat2
     except (AttributeError, OSError, TypeError):
@@ -269,6 +269,4 @@ def generator_files(repository: Repository, suite: Suite) -> list[Path]:
 
 def source_rows(repository: Repository, paths: Iterable[Path]) -> list[dict[str, str]]:
     """Return file and hash of each source, the file relative to the repository."""
-    return [
-        {"file": path.relative_to(repository.root).as_posix(), "sha256": sha256_of_file(path)} for path in paths
-    ]
+    return [{"file": path.relative_to(repository.root).as_posix(), "sha256": sha256_of_file(path)} for path in paths]

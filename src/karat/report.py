@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import math
-import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 from typing import Any
+from xml.etree import ElementTree as ET
 
 from karat.gate import Finding
 from karat.session import Report
@@ -36,7 +36,7 @@ def text(report: Report, repository: Repository) -> str:
         lines.append(_case_line(report, verdicts))
         failures = [verdict for verdict in verdicts if report.fails(verdict)]
         if failures and told < _FULL_BLOCKS:
-            lines += [f"  {line}" for line in _failure_lines(verdicts, failures, repository, report, earlier_texts)]
+            lines += [f"  {line}" for line in _failure_lines(verdicts, failures, repository, earlier_texts)]
             told += 1
         elif failures:
             lines.append(f"  {_short(failures)}")
@@ -66,7 +66,6 @@ def _failure_lines(
     verdicts: Sequence[Verdict],
     failures: Sequence[Verdict],
     repository: Repository,
-    report: Report,
     earlier_texts: set[str],
 ) -> list[str]:
     """Tell the first divergence in full, and what is not a consequence of it; count the rest."""
@@ -114,7 +113,9 @@ def explain(verdict: Verdict, repository: Repository, *, before: str = "") -> li
     beyond = f"{statistics.mismatched} of {statistics.elements} elements beyond"
     place = _place(verdict, repository, statistics.worst)
     if verdict.status == "nonfinite":
-        lines.append(f"  {statistics.nonfinite} elements are NaN or infinite where the golden is not, the first {place}")
+        lines.append(
+            f"  {statistics.nonfinite} elements are NaN or infinite where the golden is not, the first {place}"
+        )
     elif verdict.tolerance is not None and math.isfinite(statistics.used):
         allowed = abs(statistics.golden or 0) * verdict.tolerance.rtol + verdict.tolerance.atol_rms * verdict.rms
         error = abs((statistics.candidate or 0) - (statistics.golden or 0))
@@ -174,7 +175,11 @@ def _sum_line(report: Report) -> str:
 def findings_text(findings: Iterable[Finding]) -> str:
     """Return the gate's findings for people."""
     lines = [str(finding) for finding in findings]
-    return "\n".join([*lines, f"GATE CLOSED: {len(lines)} finding(s)"] if lines else ["gate open: goldens complete, intact and fresh"])
+    return "\n".join(
+        [*lines, f"GATE CLOSED: {len(lines)} finding(s)"]
+        if lines
+        else ["gate open: goldens complete, intact and fresh"]
+    )
 
 
 # --- JSON ------------------------------------------------------------------------------------------------------------
@@ -253,11 +258,11 @@ def findings_json(findings: Iterable[Finding]) -> list[dict[str, Any]]:
 
 def as_junit(report: Report, repository: Repository) -> str:
     """Return the report as JUnit XML: a test suite for each case and contract, a test case for each checkpoint."""
-    root = ElementTree.Element("testsuites", name="karat", tests=str(len(report.verdicts)))
+    root = ET.Element("testsuites", name="karat", tests=str(len(report.verdicts)))
     for key, group in groupby(report.verdicts, key=lambda verdict: (verdict.suite, verdict.case, verdict.contract)):
         verdicts = list(group)
         kinds = [_junit_kind(report, verdict) for verdict in verdicts]
-        suite = ElementTree.SubElement(
+        suite = ET.SubElement(
             root,
             "testsuite",
             name="/".join(key),
@@ -267,16 +272,16 @@ def as_junit(report: Report, repository: Repository) -> str:
             skipped=str(kinds.count("skipped")),
         )
         for verdict, kind in zip(verdicts, kinds, strict=True):
-            test = ElementTree.SubElement(suite, "testcase", classname="/".join(key), name=verdict.checkpoint)
+            test = ET.SubElement(suite, "testcase", classname="/".join(key), name=verdict.checkpoint)
             if kind:
-                element = ElementTree.SubElement(test, kind, message=verdict.status)
+                element = ET.SubElement(test, kind, message=verdict.status)
                 element.text = _xml_safe("\n".join(explain(verdict, repository)))
     for finding in report.findings:
-        suite = ElementTree.SubElement(root, "testsuite", name="goldens", tests="1", failures="0", errors="1", skipped="0")
-        test = ElementTree.SubElement(suite, "testcase", classname="goldens", name=finding.file)
-        ElementTree.SubElement(test, "error", message=finding.kind).text = _xml_safe(finding.message)
-    ElementTree.indent(root)
-    return ElementTree.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
+        suite = ET.SubElement(root, "testsuite", name="goldens", tests="1", failures="0", errors="1", skipped="0")
+        test = ET.SubElement(suite, "testcase", classname="goldens", name=finding.file)
+        ET.SubElement(test, "error", message=finding.kind).text = _xml_safe(finding.message)
+    ET.indent(root)
+    return ET.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
 
 
 def _junit_kind(report: Report, verdict: Verdict) -> str:
@@ -286,4 +291,6 @@ def _junit_kind(report: Report, verdict: Verdict) -> str:
 
 
 def _xml_safe(message: str) -> str:
-    return "".join(c if c in "\t\n" or c >= " " and not "\ud800" <= c <= "\udfff" and c < "\ufffe" else "?" for c in message)
+    return "".join(
+        c if c in "\t\n" or (c >= " " and not "\ud800" <= c <= "\udfff" and c < "\ufffe") else "?" for c in message
+    )

@@ -83,15 +83,27 @@ class Report:
 class Session:
     """Runs a candidate on cases, each once for each contract, and remembers the verdicts."""
 
-    def __init__(self, repository: Repository, candidate: Candidate, suites: Iterable[Suite]) -> None:
-        """Open the goldens of `suites`, hashing them; what is wrong with them is in `findings`."""
+    def __init__(
+        self,
+        repository: Repository,
+        candidate: Candidate,
+        suites: Iterable[Suite],
+        findings: Sequence[Finding] | None = None,
+    ) -> None:
+        """Inspect the goldens of `suites`, unless `findings` says what was found; what is wrong is in `findings`."""
         self.repository, self.candidate = repository, candidate
-        self.findings = gate.inspect(repository, suites)
+        self.findings = gate.inspect(repository, suites) if findings is None else findings
         self.extra: dict[str, list[str]] = {}
         self._tolerances: Tolerances | None = None
         self._goldens: dict[str, GoldenSet] = {}
         self._inputs: tuple[str, dict[str, NDArray[Any]]] = ("", {})
         self._verdicts: dict[tuple[str, str, str], list[Verdict]] = {}
+
+    def with_candidate(self, candidate: Candidate) -> Session:
+        """Return a session of another candidate against the same goldens, which are not inspected again."""
+        other = Session(self.repository, candidate, (), self.findings)
+        other._tolerances, other._goldens = self._tolerances, self._goldens
+        return other
 
     @property
     def tolerances(self) -> Tolerances:

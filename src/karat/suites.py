@@ -70,9 +70,9 @@ class Checkpoint:
     @cached_property
     def kept_index(self) -> tuple[slice, ...]:
         """Return the slices that cut the frozen part out of an array of shape `shape`."""
-        return tuple(
-            slice(*self.keep[label]) if label in self.keep else slice(None) for label in self.axes or self.shape
-        )
+        if not self.axes:
+            return (slice(None),) * len(self.shape)
+        return tuple(slice(*self.keep[label]) if label in self.keep else slice(None) for label in self.axes)
 
     @cached_property
     def kept_shape(self) -> tuple[int, ...]:
@@ -148,7 +148,7 @@ class Suite:
     """One thing to be computed and its contract.
 
     Attributes:
-        name: the name of its files and of the function that a candidate provides; `gpt2@…` for goldens of other weights.
+        name: that of its files and of the function that a candidate provides; `gpt2@…` for goldens of other weights.
         about: what is computed and how a candidate is called, as `karat list` prints it.
         contracts: the contracts that a candidate may promise, the first being the default of none.
         cases: the cases.

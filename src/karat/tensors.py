@@ -131,10 +131,11 @@ def _safetensors_entry(path: Path, name: str, entry: Any, start: int, size: int)
     def load() -> NDArray[Any]:
         if math.prod(shape) == 0:
             return np.zeros(shape, dtype)
-        raw = np.memmap(path, dtype=np.uint8, mode="c", offset=start + begin, shape=(end - begin,))
+        raw: NDArray[np.uint8] = np.memmap(path, dtype=np.uint8, mode="c", offset=start + begin, shape=(end - begin,))
         if (start + begin) % dtype.itemsize:  # a writer that does not pad its header: copy to align
             raw = np.array(raw)
-        return raw.view(dtype).reshape(shape)
+        array: NDArray[Any] = raw.view(dtype).reshape(shape)
+        return array
 
     return Tensor(shape, dtype, load)
 
@@ -168,13 +169,14 @@ def write_npy(path: Path, array: NDArray[Any]) -> None:
 def _typed(dtype: np.dtype[Any], place: str) -> np.dtype[Any]:
     """Return the dtype that the bytes stand for, native byte order; refuse what cannot be known."""
     if dtype == np.dtype("V2"):
-        return np.dtype(ml_dtypes.bfloat16)
+        bfloat16: np.dtype[Any] = _NAMED_DTYPES["bfloat16"]
+        return bfloat16
     if dtype.kind == "V" and dtype.names is None and dtype.name not in _NAMED_DTYPES:
         raise CandidateError(
             f"{place}: {dtype.itemsize} byte(s) of no type ({dtype.str}): this file format lost the dtype;"
             " write float8 as safetensors"
         )
-    native = dtype.newbyteorder("=")
+    native: np.dtype[Any] = dtype.newbyteorder("=")
     if native not in _SAFETENSORS_NAMES:
         raise CandidateError(f"{place}: karat does not read the dtype {dtype.name}")
     return native

@@ -131,7 +131,9 @@ def _contract(path: Path, name: str, table: Any) -> Contract:
         raise UsageError(f"{path}: [contract.{name}] lacks {sorted(missing)}")
     for key in ("storage", "accumulation"):
         if table[key] not in formats.FORMATS:
-            raise UsageError(f"{path}: [contract.{name}] {key} {table[key]!r} is not one of {', '.join(formats.FORMATS)}")
+            raise UsageError(
+                f"{path}: [contract.{name}] {key} {table[key]!r} is not one of {', '.join(formats.FORMATS)}"
+            )
     return Contract(name, table["storage"], table["accumulation"], table["rounding"])
 
 

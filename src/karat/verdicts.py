@@ -1,4 +1,4 @@
-"""Turns what a candidate left at a checkpoint into a verdict: status, statistics, what was allowed, where it is worst."""
+"""Turns what a candidate left at a checkpoint into a verdict: its status, its statistics, what was allowed."""
 
 from __future__ import annotations
 
@@ -96,7 +96,9 @@ def blank(request: Request, checkpoint: Checkpoint, status: str, text: str = "")
     )
 
 
-def _judge_one(request: Request, checkpoint: Checkpoint, outcome: Outputs | Failure, tolerances: Tolerances) -> Verdict:
+def _judge_one(  # noqa: PLR0911 - one return for each status that ends the judging
+    request: Request, checkpoint: Checkpoint, outcome: Outputs | Failure, tolerances: Tolerances
+) -> Verdict:
     if isinstance(outcome, Failure):
         return blank(request, checkpoint, outcome.status, outcome.text)
     tensor = outcome.tensors.get(checkpoint.name)
@@ -133,7 +135,11 @@ def _wrong_dtype(request: Request, checkpoint: Checkpoint, tensor: Tensor) -> st
     if checkpoint.dtype == "bool":
         return "" if found.kind == "b" else f"dtype {found.name}, wanted bool"
     storage = request.contract.storage
-    return "" if found == formats.lookup(storage).dtype else f"dtype {found.name}, but {request.contract.name} promises {storage}"
+    return (
+        ""
+        if found == formats.lookup(storage).dtype
+        else f"dtype {found.name}, but {request.contract.name} promises {storage}"
+    )
 
 
 def _judge_values(
@@ -143,8 +149,7 @@ def _judge_values(
     judged = request.case.judged_elements(checkpoint, request.arrays)
     tolerance, rms = None, 0.0
     if checkpoint.dtype == "storage":
-        if checkpoint.follows is not None:
-            judged = _still_following(request, checkpoint, golden.shape, outcome, judged)
+        judged = _still_following(request, checkpoint, golden.shape, outcome, judged)
         tolerance, rms = _allowed(request, checkpoint, tolerances)
         statistics = compare(candidate, golden, rtol=tolerance.rtol, atol=tolerance.atol_rms * rms, judged=judged)
     else:
@@ -180,14 +185,15 @@ def _still_following(
     judged: NDArray[np.bool_] | None,
 ) -> NDArray[np.bool_] | None:
     """Leave out what a candidate computed after it had chosen otherwise than the golden."""
-    assert checkpoint.follows is not None
+    if checkpoint.follows is None:
+        return judged
     leader = request.case.checkpoint(checkpoint.follows)
     tensor = outcome.tensors.get(leader.name)
     if tensor is None or tensor.shape != leader.shape or tensor.dtype.kind not in "iu":
         return judged
     chosen = tensor.load()[leader.kept_index]
     same = chosen == request.goldens.golden(request.case.name, leader.name)
-    before = np.ones_like(same)
+    before: NDArray[np.bool_] = np.ones(same.shape, bool)
     before[..., 1:] = np.logical_and.accumulate(same, axis=-1)[..., :-1]
     before = before.reshape(before.shape + (1,) * (len(shape) - before.ndim))
     return before if judged is None else before & judged

@@ -25,7 +25,7 @@ from karat.suites import load_by_path
 
 
 def load_target(target: str, function: str) -> ModuleType | None:
-    """Import `target`, a module name, a `.py` file, or a folder with `<function>.py` in it; None where it has no such file.
+    """Import `target`: a module name, a `.py` file, or a folder with `<function>.py` in it (None if it has none).
 
     Raise `ImportError` or `FileNotFoundError` where it cannot be found.
     """
@@ -37,7 +37,7 @@ def load_target(target: str, function: str) -> ModuleType | None:
         if not path.is_file():
             raise FileNotFoundError(f"no file {target}")
         return _load_file(path)
-    sys.path.insert(0, os.getcwd())
+    sys.path.insert(0, str(Path.cwd()))
     return importlib.import_module(target)
 
 
@@ -100,7 +100,7 @@ def to_numpy(value: Any, name: str) -> NDArray[Any]:
         array = np.from_dlpack(value)
     else:
         raise TypeError(f"{name}: a {type(value).__name__} is not an array")
-    if array.dtype.hasobject or array.dtype.kind in "USVMm" and array.dtype.isbuiltin != 2:
+    if array.dtype.hasobject or (array.dtype.kind in "USVMm" and array.dtype.isbuiltin != 2):
         raise TypeError(f"{name}: an array of dtype {array.dtype} holds no numbers")
     return array
 
@@ -125,7 +125,7 @@ def _answer(target: str, request: dict[str, str], modules: dict[str, ModuleType 
         if module is None or not hasattr(module, function):
             return {"unsupported": f"{target} has no function {function}"}
         run(module, function, Path(request["inputs"]), Path(request["outputs"]))
-    except (Exception, SystemExit) as error:  # whatever the candidate raises is its verdict, not karat's failure
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever the candidate raises is its verdict, not karat's failure
         frames = traceback.extract_tb(error.__traceback__)
         own = [frame for frame in frames if Path(frame.filename).parent != Path(__file__).parent]
         text = "".join(traceback.format_list(own) + traceback.format_exception_only(error))

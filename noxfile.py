@@ -1,0 +1,81 @@
+# /// script
+# dependencies = ["nox>=2025.2.9"]
+# ///
+"""All that one does with this repository: `nox -l` lists it, `nox -s NAME` does it."""
+
+import nox
+
+nox.needs_version = ">=2025.2.9"
+nox.options.default_venv_backend = "virtualenv"
+nox.options.sessions = ["gate", "lint", "types", "bare", "tests"]
+nox.options.error_on_missing_interpreters = True
+
+PROJECT = nox.project.load_toml("pyproject.toml")
+OFFLINE = {"HF_HUB_OFFLINE": "1", "PYTHONWARNDEFAULTENCODING": "1"}
+
+
+def install(session: nox.Session, *groups: str) -> None:
+    """Install karat, editable, with the dependency groups of pyproject.toml."""
+    session.install("-e", ".", *nox.project.dependency_groups(PROJECT, *groups))
+
+
+@nox.session(default=False)
+def goldens(session: nox.Session) -> None:
+    """Freeze the goldens from their references: nox -s goldens -- [SUITE…] [--weights SOURCE] [--verify]."""
+    install(session, "reference")
+    session.run("python", "-P", "-m", "karat.freeze", *session.posargs)
+
+
+@nox.session
+def gate(session: nox.Session) -> None:
+    """Say whether the goldens are complete, intact and fresh."""
+    install(session)
+    session.run("karat", "gate", *session.posargs)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check style."""
+    session.install(*nox.project.dependency_groups(PROJECT, "lint"))
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Check types, strictly."""
+    install(session, "types")
+    session.install("nox")
+    session.run("mypy")
+
+
+@nox.session
+def bare(session: nox.Session) -> None:
+    """Check the bundled candidate where torch and transformers are not installed."""
+    install(session, "tests")
+    absent = "import importlib.util as u; assert not any(map(u.find_spec, ('torch', 'transformers'))), 'not bare'"
+    session.run("python", "-c", absent)
+    session.run("karat", "check", "py:candidates/plain", "--contract", "float32")
+    session.run("pytest", "-q", "-n", "auto", "tests/conformance/test_conformance.py", env=OFFLINE)
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Run every test against the bundled candidate: nox -s tests -- [pytest options, such as --candidate SPEC]."""
+    install(session, "tests", "reference")
+    options = session.posargs or ["-q", "-n", "auto", "--cov", "--cov-report=term"]
+    session.run("pytest", *options, env=OFFLINE)
+
+
+@nox.session(default=False)
+def measure(session: nox.Session) -> None:
+    """Print the worst correct formulation and the nearest faults behind each row of tolerances.toml."""
+    install(session, "reference")
+    session.run("python", "-P", "tests/measure_tolerances.py", *session.posargs, env=OFFLINE)
+
+
+@nox.session(default=False)
+def bench(session: nox.Session) -> None:
+    """Measure speed and memory as ratios against something named in the same run."""
+    install(session, "tests", "reference")
+    session.run("python", "-P", "tests/bench.py", *session.posargs, env=OFFLINE)

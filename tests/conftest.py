@@ -1,0 +1,170 @@
+"""The toy repository: sources in tests/toy, frozen once a session, copied for each test that wants it."""
+
+import contextlib
+import io
+import json
+import shutil
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from karat import cli, exchange, freeze, goldens, inputs, tensors
+from karat.candidates import open_candidate
+from karat.session import Report, check
+from karat.suites import Repository, Selection, load_by_path
+from karat.tolerances import read_tolerances
+
+SOURCES = Path(__file__).parent / "toy"
+IGNORED = shutil.ignore_patterns("__pycache__")
+
+
+@pytest.fixture(scope="session")
+def frozen_toy(tmp_path_factory):
+    """Return a folder with the toy repository and its goldens, which nobody may change."""
+    root = tmp_path_factory.mktemp("frozen") / "toy"
+    shutil.copytree(SOURCES, root, ignore=IGNORED)
+    goldens.move_in(freeze.freeze(Repository(root), "toy"), root / "goldens" / "toy")
+    return root
+
+
+@pytest.fixture
+def toy(frozen_toy, tmp_path, monkeypatch):
+    """Return a toy repository of the test's own; the working directory is its root."""
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)  # no __pycache__ in the trees that tests compare
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    root = tmp_path / "toy"
+    shutil.copytree(frozen_toy, root, ignore=IGNORED)
+    monkeypatch.chdir(root)
+    return Toy(root)
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a command left: exit code, standard output, standard error."""
+
+    code: int
+    out: str
+    err: str
+
+
+@dataclass(frozen=True)
+class Toy:
+    """A toy repository in `root` and what tests do with it."""
+
+    root: Path
+
+    @property
+    def repository(self) -> Repository:
+        """Return the repository as it stands now, read anew."""
+        return Repository(self.root)
+
+    @property
+    def suite(self):
+        """Return the contract as it stands now."""
+        return self.repository.suite("toy")
+
+    @property
+    def goldens(self) -> Path:
+        """Return the folder of the frozen set."""
+        return self.root / "goldens" / "toy"
+
+    def edit(self, file: str, old: str, new: str) -> None:
+        """Replace `old`, which must be there, by `new` in a file of the repository."""
+        text = (self.root / file).read_text(encoding="utf-8")
+        assert old in text, f"{file} does not hold {old!r}"
+        (self.root / file).write_text(text.replace(old, new), encoding="utf-8")
+
+    def manifest(self) -> dict:
+        """Return the content of the manifest."""
+        content = json.loads((self.goldens / "manifest.json").read_text(encoding="utf-8"))
+        del content["sha256"]
+        return content
+
+    def rewrite(self, content: dict) -> None:
+        """Write a manifest whose own hash fits."""
+        (self.goldens / "manifest.json").write_text(goldens.manifest_text(content), encoding="utf-8")
+
+    def regolden(self, case: str, change) -> None:
+        """Replace the tensors of a case by `change(tensors)`, file and manifest rewritten so that all hashes fit."""
+        path, content = self.goldens / f"{case}.safetensors", self.manifest()
+        arrays = {name: np.array(tensor.load()) for name, tensor in tensors.read_safetensors(path).items()}
+        changed = change(arrays)
+        tensors.write_safetensors(path, changed)
+        for row in content["goldens"]:
+            if row["case"] == case and row["checkpoint"] in changed:
+                row |= goldens.golden_row(case, row["checkpoint"], path.name, changed[row["checkpoint"]], row["rms"])
+        content["goldens"] = [r for r in content["goldens"] if r["case"] != case or r["checkpoint"] in changed]
+        for row in content["files"]:
+            if row["file"] == path.name:
+                row |= {"bytes": path.stat().st_size, "sha256": goldens.sha256_of_file(path)}
+        self.rewrite(content)
+
+    def tree(self) -> dict[str, bytes]:
+        """Return every file of the repository with its bytes."""
+        files = sorted(path for path in self.root.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+        return {path.relative_to(self.root).as_posix(): path.read_bytes() for path in files}
+
+    def candidate(self, source: str, name: str = "mine.py") -> str:
+        """Write a module beside a copy of the plain candidate (`from right import toy as right`); return its spec."""
+        folder = self.root / "ports"
+        folder.mkdir(exist_ok=True)
+        shutil.copy(self.root / "candidates" / "plain" / "toy.py", folder / "right.py")
+        (folder / name).write_text("import numpy as np\nfrom right import toy as right\n" + source, encoding="utf-8")
+        return f"py:{folder / name}"
+
+    def outputs(self, case: str, contract: str = "float32") -> dict[str, np.ndarray]:
+        """Return right outputs of a case: those of the plain candidate."""
+        plain = load_by_path(self.root / "candidates" / "plain" / "toy.py")
+        row = read_tolerances(self.root / "tolerances.toml").contract(contract)
+        drawn = {name: recipe.draw() for name, recipe in self.suite.case(case).inputs.items()}
+        return plain.toy(**inputs.nest(exchange.in_storage(drawn, row)), **self.suite.case(case).params)
+
+    def dump(self, file_format: str = "safetensors", contract: str = "float32", cases=("small", "padded")) -> Path:
+        """Write right outputs as a `dir:` candidate; return its folder."""
+        for case in cases:
+            folder = self.root / "dump" / "toy" / case
+            folder.mkdir(parents=True, exist_ok=True)
+            arrays = self.outputs(case, contract)
+            if file_format == "npy":
+                for name, array in arrays.items():
+                    tensors.write_npy(folder / f"{name}.npy", array)
+            else:
+                write = {"safetensors": tensors.write_safetensors, "h5": tensors.write_h5}[file_format]
+                write(folder / f"outputs.{file_format}", arrays)
+        return self.root / "dump"
+
+    def check(self, spec: str, *select: str, contracts=(), timeout=60.0, require=()) -> Report:
+        """Check a candidate and return the report."""
+        candidate = open_candidate(spec, timeout=timeout)
+        required = Selection.parse(require) if require else None
+        try:
+            return check(self.repository, candidate, Selection.parse(select), contracts=contracts, required=required)
+        finally:
+            candidate.close()
+
+    @staticmethod
+    def gone(pid: int | str) -> bool:
+        """Say whether a process has ended (within seconds), be it reaped or not."""
+        for _ in range(100):
+            try:
+                state = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0]
+            except (FileNotFoundError, ProcessLookupError):
+                return True
+            if state == "Z":
+                return True
+            time.sleep(0.05)
+        return False
+
+    def karat(self, *arguments: object) -> Result:
+        """Run the command line in this process; an exception of karat's own fails the test."""
+        out, err = io.StringIO(), io.StringIO()
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            try:
+                code = cli.main([str(argument) for argument in arguments])
+            except SystemExit as usage:  # argparse
+                code = int(usage.code or 0)
+        return Result(code, out.getvalue(), err.getvalue())

@@ -1,0 +1,149 @@
+"""karat.compare: integers are equal or not; an index that differs may stand where the golden's values tie."""
+
+import math
+
+import numpy as np
+import pytest
+
+from karat.compare import compare_exactly, tied_indices
+
+INF = math.inf
+
+
+def tied(candidate, golden, values, *, rtol=0.0, atol=0.0625, sequential=False):
+    """Judge ties, by default within 2 * atol = 1/8, which binary numbers hold exactly."""
+    candidate, golden, values = np.array(candidate), np.array(golden), np.array(values, np.float64)
+    found = tied_indices(candidate, golden, values, rtol=rtol, atol=atol, sequential=sequential)
+    assert found.shape == golden.shape and found.dtype == bool
+    return found.tolist()
+
+
+@pytest.mark.parametrize(
+    ("candidate", "golden", "where"),
+    [
+        (np.array([1, 2, 4]), np.array([1, 2, 3]), (2,)),
+        (np.array([[0, 5]], np.uint8), np.array([[1, 5]]), (0, 0)),
+        (np.array([True, False]), np.array([True, True]), (1,)),
+        (np.array([2**63], np.uint64), np.array([2**63 - 1]), (0,)),
+        (np.array([2**64 - 1], np.uint64), np.array([-1]), (0,)),
+    ],
+    ids=["int64", "uint8", "bool", "beyond int64", "wrapped"],
+)
+def test_integers_and_booleans_are_equal_or_not(candidate, golden, where):
+    """Integers, booleans, indices: exact, whatever their width."""
+    found = compare_exactly(candidate, golden)
+    assert (found.mismatched, found.elements, found.used) == (1, golden.size, INF)
+    assert (found.worst, found.candidate, found.golden) == (where, int(candidate[where]), int(golden[where]))
+    assert compare_exactly(golden, golden).mismatched == 0
+
+
+def test_accepted_differences_are_no_mismatches():
+    """What ties may differ; what differs elsewhere is found."""
+    accepted = np.array([True, True, False, False])
+    found = compare_exactly(np.array([9, 1, 9, 3]), np.array([0, 1, 2, 3]), accepted)
+    assert (found.mismatched, found.worst) == (1, (2,))
+
+
+def test_nothing_accepted_is_nothing_excused():
+    """Without ties every difference counts."""
+    assert compare_exactly(np.array([1, 0, 0]), np.array([1, 2, 3]), np.zeros(3, bool)).mismatched == 2
+
+
+@pytest.mark.parametrize(
+    ("values", "candidate", "rtol", "atol", "expected"),
+    [
+        ([1, 5, 5.125, 3], 1, 0, 0.0625, True),
+        ([1, 5, 5.125, 3], 1, 0, 0.0624, False),
+        ([1, 5, 5.125, 3], 3, 0, 0.0625, False),
+        ([1, 5, 5, 3], 1, 0, 0, True),
+        ([0, 7, 8, 0], 1, 0.0625, 0, True),
+        ([0, 9, 8, 0], 1, 0.0625, 0, True),
+        ([0, 7, -8, 0], 1, 0.0625, 0, False),
+        ([0, 6.875, 8, 0], 1, 0.0625, 0.0625, True),
+        ([1, 5, 5, 3], -3, 0, 1, False),
+        ([1, 5, 5, 3], 4, 0, 100, False),
+        ([1, math.nan, 5, 3], 1, 0, 100, False),
+    ],
+    ids=["tie", "just not", "not", "equal", "rtol", "either way", "other sign", "both", "negative", "beyond", "NaN"],
+)
+def test_an_index_ties_where_the_values_are_within_two_tolerances(values, candidate, rtol, atol, expected):
+    """Two values tie if they differ by at most 2 * (atol + rtol * |value|), the value at the golden's index, here 2."""
+    assert tied([candidate], [2], [values], rtol=rtol, atol=atol) == [expected]
+
+
+def test_the_tolerance_is_of_the_golden_s_choice():
+    """The relative part is of the value that the golden chose: 7 ties with 8, though 8 does not tie with 7."""
+    assert tied([1, 0], [0, 1], [[8, 7], [8, 7]], rtol=0.0625, atol=0) == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("candidate", "expected"),
+    [
+        ([0, 1, 2], [True, True, True]),
+        ([0, 2, 1], [True, True, True]),
+        ([0, 2, 3], [True, True, True]),
+        ([1, 0, 2], [False, False, True]),
+        ([0, 1, 4], [True, True, False]),
+        ([0, 2, 2], [True, False, False]),
+        ([0, 2, 5], [True, True, False]),
+        ([0, -4, 2], [True, False, True]),
+    ],
+    ids=["the golden", "swapped ties", "another tie", "swapped, no ties", "no tie", "twice", "beyond", "negative"],
+)
+def test_a_top_k_may_swap_what_ties(candidate, expected):
+    """Of the top k of a row each entry is judged by its value; an index twice in a row ties with nothing."""
+    assert tied([candidate], [[0, 1, 2]], [[9, 7, 7, 7, 1]]) == [expected]
+
+
+def test_an_index_outside_does_not_spoil_the_others():
+    """An index outside 0...n-1 ties with nothing; it is not mistaken for another index."""
+    assert tied([[7, 0]], [[1, 2]], [[5, 9, 5]]) == [[False, True]]
+
+
+def test_each_row_of_a_top_k_is_judged_by_its_own_values():
+    """Leading axes are rows: (2, 3, k) indices into (2, 3, n) values."""
+    values = np.arange(24.0).reshape(2, 3, 4)
+    values[1, 2] = [3, 3, 0, 0]
+    golden = np.broadcast_to([3, 2], (2, 3, 2)).copy()
+    golden[1, 2] = [0, 1]
+    expected = [[[False, False]] * 3, [[False, False]] * 2 + [[True, True]]]
+    assert tied(golden[..., ::-1], golden, values) == expected
+
+
+@pytest.mark.parametrize(
+    ("candidate", "expected"),
+    [
+        ([1, 0, 0, 0], [False, False, False, False]),
+        ([1, 2, 0, 0], [False, True, True, True]),
+        ([1, 2, 3, 1], [False, True, True, True]),
+        ([1, 2, 9, -9], [False, True, True, True]),
+        ([0, 2, 0, 0], [False, False, False, False]),
+        ([1, 1, 0, 1], [False, False, False, True]),
+    ],
+    ids=["equal", "tie", "tie and more", "tie and nonsense", "no tie first", "the last one"],
+)
+def test_after_the_first_accepted_tie_all_is_accepted(candidate, expected):
+    """Entries that depend on earlier ones are not judged after an accepted tie; after a mistake nothing is excused."""
+    values = [[1, 9, 1, 1], [0, 5, 5, 1], [9, 0, 0, 0], [7, 7, 0, 0]]
+    assert tied([candidate], [[1, 1, 0, 0]], [values], sequential=True) == [expected]
+
+
+def test_a_sequential_choice_from_one_row_is_judged_by_its_own_row():
+    """`golden` may have another length along the last axis than `values`, sequential or not: rows stay rows."""
+    values = [[5, 5, 1, 0], [9, 3, 3, 0], [0, 1, 2, 9]]
+    golden, candidate = [[0, 2], [0, 1], [3, 2]], [[1, 2], [0, 2], [2, 3]]
+    assert tied(candidate, golden, values, sequential=True) == [[True, True], [False, True], [False, False]]
+
+
+@pytest.mark.parametrize("rtol", [0.0, 0.01])
+@pytest.mark.parametrize("candidate", [[0, 1], [0, 2]], ids=["the same", "another"])
+def test_equal_infinities_tie(candidate, rtol):
+    """A masked value is -inf: where fewer than k are left, any of the masked ones is as good as another."""
+    assert tied([candidate], [[0, 1]], [[1, -INF, -INF]], rtol=rtol) == [[True, True]]
+
+
+@pytest.mark.parametrize("rtol", [0.0, 0.01])
+@pytest.mark.parametrize("chosen", [INF, -INF])
+def test_a_finite_value_ties_with_no_infinity(chosen, rtol):
+    """An infinite value does not make the tolerance infinite."""
+    assert tied([1, 2], [0, 0], [[chosen, 2, -chosen]] * 2, rtol=rtol) == [False, False]
