@@ -216,7 +216,11 @@ CONTINUATIONS = {
 
 def weights_from(source: str) -> tuple[dict[str, Any], Arrays]:
     """Load `source`, a hub name or a folder of `save_pretrained`; return the suite's config and its stored inputs."""
-    model = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32)
+    try:
+        model = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32)
+    except (OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise FreezeError(f"{source}: no weights from this hub name or folder: {reason}") from None
     if not isinstance(model, GPT2LMHeadModel):
         raise FreezeError(f"{source} is a {type(model).__name__}, not a GPT2LMHeadModel")
     config = model.config

@@ -69,7 +69,8 @@ def freeze(repository: Repository, name: str, *, weights: str | None = None) -> 
     suite, stored, config = repository.suite(name), dict[str, NDArray[Any]](), dict[str, Any]()
     if weights is not None:
         config, stored = generator.weights_from(weights)
-        slug = re.sub(r"[^A-Za-z0-9_.-]+", "--", weights.strip("/").removeprefix("./"))[-80:]
+        name_of_source = Path(weights).resolve().name if Path(weights).is_dir() else weights.strip("/")
+        slug = re.sub(r"[^A-Za-z0-9_.-]+", "--", name_of_source)
         validator = load_by_path(repository.validator(name))
         suite = validator.suite_of_weights(f"{name}@{slug}", config)
     repository.goldens.mkdir(exist_ok=True)

@@ -41,7 +41,8 @@ def sha256_of_array(array: NDArray[Any]) -> str:
 def freeze_command(suite: str) -> str:
     """Return the command that freezes the goldens of `suite` anew."""
     base, _, weights = suite.partition("@")
-    return f"python -m nox -s goldens -- {base}" + (f" --weights {weights.replace('--', '/')}" if weights else "")
+    source = f" --weights SOURCE  # the source that goldens/{suite}/config.json names" if weights else ""
+    return f"python -m nox -s goldens -- {base}{source}"
 
 
 # --- the manifest ---------------------------------------------------------------------------------------------------

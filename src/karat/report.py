@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 from typing import Any
@@ -14,7 +15,7 @@ from karat.session import Report
 from karat.suites import Repository
 from karat.verdicts import DIVERGED, Verdict
 
-_FULL_BLOCKS = 3  # failing cases that are told in full; the others in a line
+_FULL_BLOCKS = 3  # failing cases that are told in full, one for each first divergence; the others in a line
 _RUN_STATUSES = ("raised", "crashed", "timeout")  # said once a case, not once a checkpoint
 
 
@@ -29,15 +30,15 @@ def verdict_name(report: Report) -> str:
 def text(report: Report, repository: Repository) -> str:
     """Return the report for people: a line for each case and contract, then the failures, then the sum."""
     lines: list[str] = []
-    told = 0
+    told: set[str] = set()  # first divergences
     earlier_texts: set[str] = set()
     for _, group in groupby(report.verdicts, key=lambda verdict: (verdict.suite, verdict.case, verdict.contract)):
         verdicts = list(group)
         lines.append(_case_line(report, verdicts))
         failures = [verdict for verdict in verdicts if report.fails(verdict)]
-        if failures and told < _FULL_BLOCKS:
+        if failures and len(told) < _FULL_BLOCKS and _short(failures) not in told:
+            told.add(_short(failures))
             lines += [f"  {line}" for line in _failure_lines(verdicts, failures, repository, earlier_texts)]
-            told += 1
         elif failures:
             lines.append(f"  {_short(failures)}")
     lines += [f"golden {finding}" for finding in report.findings]
@@ -151,6 +152,8 @@ def _number(value: float | None) -> str:
 
 def _short(failures: Sequence[Verdict]) -> str:
     first = next((verdict for verdict in failures if verdict.first_divergence), failures[0])
+    if first.status in _RUN_STATUSES or first.status.startswith("golden-"):
+        return f"{first.status}: {first.text.splitlines()[-1] if first.text else 'no reason given'}"
     return f"{first.status}, first at {first.checkpoint}"
 
 
@@ -169,7 +172,16 @@ def _hints(report: Report) -> list[str]:
 def _sum_line(report: Report) -> str:
     word = {0: "PASS", 5: "NOTHING COMPARED", 3: "GOLDENS NOT USABLE"}.get(report.exit_code, "FAIL")
     unsupported = " (unsupported is not checked; --require demands it)" if "unsupported" in report.counts else ""
-    return f"{word}: {report.candidate}: {_count_text(report.counts)}{unsupported}"
+    return f"{word}: {report.candidate}: {_count_text(report.counts)}{unsupported}{_first_text(report)}"
+
+
+def _first_text(report: Report) -> str:
+    """Name the checkpoint at which most cases diverge first."""
+    firsts = Counter(verdict.checkpoint for verdict in report.verdicts if verdict.first_divergence)
+    if not firsts:
+        return ""
+    checkpoint, number = firsts.most_common(1)[0]
+    return f"; first divergence at {checkpoint} in {number} of {firsts.total()} diverging cases"
 
 
 def findings_text(findings: Iterable[Finding]) -> str:

@@ -125,7 +125,7 @@ class Session:
         if all(verdict is not None for verdict in blocked):
             return [verdict for verdict in blocked if verdict is not None]
         try:
-            request = replace(request, goldens=self._open(suite), arrays=self._draw(suite, case))
+            request = replace(request, goldens=self.goldens(suite), arrays=self.inputs(suite, case))
             outcome = self.candidate.run(request)
             if not isinstance(outcome, Failure):
                 self._note_extra(suite, case, set(outcome.tensors))
@@ -142,16 +142,18 @@ class Session:
                 return blank(request, case.checkpoint(checkpoint), status, finding.message)
         return None
 
-    def _open(self, suite: Suite) -> GoldenSet:
+    def goldens(self, suite: Suite) -> GoldenSet:
+        """Return the goldens of a suite; raise `GoldenError` if the manifest is missing or damaged."""
         if suite.name not in self._goldens:
             self._goldens[suite.name] = GoldenSet.open(self.repository, suite.name)
         return self._goldens[suite.name]
 
-    def _draw(self, suite: Suite, case: Case) -> dict[str, NDArray[Any]]:
+    def inputs(self, suite: Suite, case: Case) -> dict[str, NDArray[Any]]:
+        """Return the inputs of a case, drawn and checked; raise `GoldenError` if they are not what was frozen."""
         place = f"{suite.name}/{case.name}"
         if self._inputs[0] != place:  # the last case only: weights can be large
             self._inputs = ("", {})
-            self._inputs = (place, self._open(suite).draw_inputs(case))
+            self._inputs = (place, self.goldens(suite).draw_inputs(case))
         return self._inputs[1]
 
     def _note_extra(self, suite: Suite, case: Case, names: set[str]) -> None:

@@ -134,7 +134,11 @@ def test_what_does_not_change_the_outputs_is_no_fault(toy, good):
 
 def test_after_a_hang_the_next_case_is_checked_by_a_fresh_process(toy):
     """A case that hangs is killed at the time limit; it costs no other case its verdict."""
-    line = "import time, os; open('pids', 'a').write(f'{os.getpid()} ')\n    if given['x'].shape[0] == 3: print('asleep', flush=True); time.sleep(600)\n    return right(**given)"
+    line = (
+        "import time, os; open('pids', 'a').write(f'{os.getpid()} ')\n"
+        "    if given['x'].shape[0] == 3: print('asleep', flush=True); time.sleep(600)\n"
+        "    return right(**given)"
+    )
     report = toy.check(toy.candidate(function(line)), timeout=2)
     assert [verdict.status for verdict in report.verdicts] == ["timeout"] * 3 + ["pass"] * 3
     assert "killed after 2 s; --timeout sets the limit" in report.verdicts[0].text
@@ -148,7 +152,11 @@ def test_after_a_hang_the_next_case_is_checked_by_a_fresh_process(toy):
 
 def test_after_a_crash_the_next_case_is_checked_by_a_fresh_process(toy):
     """A crash ends its process, not the run; what it printed last is in the verdict."""
-    line = "import os\n    if given['x'].shape[0] == 3: os.write(2, b'out of paper'); os._exit(7)\n    return right(**given)"
+    line = (
+        "import os\n"
+        "    if given['x'].shape[0] == 3: os.write(2, b'out of paper'); os._exit(7)\n"
+        "    return right(**given)"
+    )
     report = toy.check(toy.candidate(function(line)))
     assert [verdict.status for verdict in report.verdicts] == ["crashed"] * 3 + ["pass"] * 3
     assert "exit code 7\n| out of paper" in report.verdicts[0].text

@@ -5,6 +5,15 @@ import shutil
 import pytest
 
 
+WITHOUT_SCORES = """
+UNSUPPORTED = ("scores",)
+def toy(**given):
+    found = right(**given)
+    del found["scores"]
+    return found
+"""
+
+
 def test_a_module_without_the_function_is_unsupported(toy):
     """What a candidate lacks is unsupported: listed, counted, never passed; nothing was compared, exit code 5."""
     report = toy.check(toy.candidate("def other(): ...\n"))

@@ -1,4 +1,4 @@
-"""karat.compare: statistics worked out by hand; NaN fails, nothing is broadcast, nothing overflows into a traceback."""
+"""karat.compare: statistics worked out by hand; NaN fails, padding does not count, nothing overflows."""
 
 import math
 
@@ -6,7 +6,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from karat.compare import compare, compare_exactly, root_mean_square
+from karat.compare import compare, root_mean_square
 
 NAN, INF = math.nan, math.inf
 BLOCK = 65536  # elements that are compared at a time
@@ -20,7 +20,9 @@ def compared(candidate, golden, *, rtol=0.0, atol=0.0, judged=None):
 
 def test_the_statistics_are_those_of_the_definitions():
     """|candidate - golden| <= atol + rtol * |golden|, with the worst share of that, all worked out by hand."""
-    found = compared([1, 2, 5, 0.25], [1, 4, 4, 0], rtol=0.25, atol=0.5)  # errors 0, 2, 1, 0.25; allowed 0.75, 1.5, 1.5, 0.5
+    found = compared(
+        [1, 2, 5, 0.25], [1, 4, 4, 0], rtol=0.25, atol=0.5
+    )  # errors 0, 2, 1, 0.25; allowed 0.75, 1.5, 1.5, 0.5
     assert (found.elements, found.mismatched, found.nonfinite) == (4, 1, 0)
     assert (found.max_abs, found.max_rel) == (2.0, 0.5)
     assert found.rms_abs == math.sqrt((4 + 1 + 0.0625) / 4)
@@ -75,24 +77,23 @@ def test_the_first_nonfinite_element_is_the_worst(atol):
     """The worst is the first element that is not finite, else that of the largest share."""
     found = compared([1, 0, NAN, INF], [0, 0, 0, 0], atol=atol)
     assert found.worst == (2,)
-    assert math.isnan(found.candidate) and found.golden == 0
+    assert math.isnan(found.candidate)
+    assert found.golden == 0
 
 
-@pytest.mark.parametrize(("candidate", "mismatched"), [(1.0, 0), (np.nextafter(1, 2), 1), (np.nextafter(1, 0), 1)])
-def test_no_tolerance_means_equal(candidate, mismatched):
+@pytest.mark.parametrize(
+    ("candidate", "golden", "mismatched"),
+    [(1.0, 1.0, 0), (1 + 2**-52, 1.0, 1), (1 - 2**-53, 1.0, 1), (5e-324, 0.0, 1), (-0.0, 0.0, 0)],
+)
+def test_no_tolerance_means_equal(candidate, golden, mismatched):
     """0 means 0: one unit in the last place is a mismatch that uses infinitely much."""
-    found = compared([candidate], [1.0])
+    found = compared([candidate], [golden])
     assert (found.mismatched, found.used) == (mismatched, INF if mismatched else 0)
-
-
-def test_the_smallest_number_is_not_zero():
-    """A subnormal where the golden is 0 is a mismatch under no tolerance."""
-    assert compared([5e-324], [0.0]).mismatched == 1
 
 
 @pytest.mark.parametrize("name", ["float64", "float32", "float16", "bfloat16", "float8_e4m3fn", "float8_e5m2"])
 def test_an_error_of_exactly_the_tolerance_passes_and_the_next_number_fails(name):
-    """error <= tolerance: equality passes, one unit in the last place of the candidate's format more does not."""
+    """Equality passes, one unit in the last place of the candidate's format more does not."""
     dtype = np.dtype(getattr(ml_dtypes, name, name))
     exact = np.array([0.15625, -0.15625]).astype(dtype)
     beyond = (exact.view(f"u{dtype.itemsize}") + 1).view(dtype)
@@ -105,7 +106,7 @@ def test_an_error_of_exactly_the_tolerance_passes_and_the_next_number_fails(name
 
 @pytest.mark.parametrize("golden", [8.0, -8.0])
 def test_the_relative_tolerance_is_of_the_golden(golden):
-    """rtol * |golden|, not of the candidate: 10 is within a quarter of 8, though 8 is not within a fifth of 10."""
+    """The tolerance is rtol * |golden|: 10 is within a quarter of 8, though 8 is not within a fifth of 10."""
     assert compared([golden * 1.25], [golden], rtol=0.25).mismatched == 0
     assert compared([golden * 1.25], [golden], rtol=0.2).mismatched == 1
     assert compared([golden], [golden * 1.25], rtol=0.2).mismatched == 0
@@ -114,7 +115,8 @@ def test_the_relative_tolerance_is_of_the_golden(golden):
 def test_candidates_of_low_precision_are_compared_in_float64():
     """The error of bfloat16's 1/3 is 171/512 - 1/3, not what is left of it in bfloat16."""
     found = compare(np.array([1 / 3]).astype(ml_dtypes.bfloat16), np.array([1 / 3]), rtol=0, atol=1)
-    assert found.max_abs == 171 / 512 - 1 / 3 and found.candidate == 171 / 512
+    assert found.max_abs == 171 / 512 - 1 / 3
+    assert found.candidate == 171 / 512
 
 
 @pytest.mark.parametrize("position", [0, BLOCK - 1, BLOCK, 2 * BLOCK - 1, 2 * BLOCK, 2 * BLOCK + 2])
@@ -175,29 +177,6 @@ def test_padding_may_hold_anything(value):
     assert (masked.mismatched, masked.elements, masked.max_abs) == (0, 1, 0.5)
 
 
-@pytest.mark.parametrize("shapes", [((3,), (1, 3)), ((), (1,)), ((3, 1), (3, 3)), ((2, 3), (3, 2)), ((0,), (0, 1))], ids=str)
-def test_shapes_are_never_broadcast(shapes):
-    """A candidate of another shape is an error, also where NumPy would broadcast it."""
-    candidate, golden = (np.ones(shape) for shape in shapes)
-    with pytest.raises(ValueError, match="differ in shape"):
-        compare(candidate, golden, rtol=1, atol=1)
-    with pytest.raises(ValueError, match="differ in shape"):
-        compare_exactly(candidate.astype(int), golden.astype(int))
-
-
-def test_a_scalar_is_compared_like_any_array():
-    """The index of a scalar's only element is ()."""
-    found = compared(2.0, 1.0, atol=0.5)
-    assert (found.elements, found.mismatched, found.worst, found.candidate, found.golden) == (1, 1, (), 2.0, 1.0)
-    assert compare_exactly(np.array(3), np.array(2)).worst == ()
-
-
-def test_an_empty_array_has_no_elements():
-    """Nothing is judged of an empty array, and the statistics say so."""
-    for found in (compared(np.ones((0, 3)), np.ones((0, 3))), compare_exactly(np.ones(0, int), np.ones(0, int))):
-        assert (found.elements, found.mismatched, found.used, found.worst) == (0, 0, 0.0, None)
-
-
 OVERFLOWS = {
     "difference": (1e308, -1e308, 1.0, (1, 0)),
     "share": (1e300, 0.0, 1e-13, (1, 0)),
@@ -213,7 +192,9 @@ def test_an_overflow_in_a_statistic_is_no_failure_of_karat(candidate, golden, at
     assert (found.mismatched, found.nonfinite) == expected
 
 
-@pytest.mark.parametrize(("name", "bits"), [("float32", 0x7F800001), ("bfloat16", 0x7F81), ("float64", 0x7FF0000000000001)])
+@pytest.mark.parametrize(
+    ("name", "bits"), [("float32", 0x7F800001), ("bfloat16", 0x7F81), ("float64", 0x7FF0000000000001)]
+)
 def test_a_signalling_nan_is_a_nan(name, bits):
     """Uninitialised memory may hold any bits: a signalling NaN is a nonfinite element, not a warning."""
     dtype = np.dtype(getattr(ml_dtypes, name, name))

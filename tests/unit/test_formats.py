@@ -34,7 +34,7 @@ def lies_on_grid(value, name):
 
 
 def probes(name):
-    """Return float64 values around everything that limits a format: its precision, its least and its largest numbers."""
+    """Return float64 values around all that limits a format: precision, the smallest and the largest numbers."""
     significand_bits, smallest, largest = DEFINITIONS[name]
     least, most = float(smallest), float(largest)
     near_one = [1 + 2.0**-n for n in range(1, 53)] + [1 - 2.0**-n for n in range(1, 54)]
@@ -54,7 +54,7 @@ def test_a_format_has_the_constants_of_its_definition(name):
 
 @pytest.mark.parametrize("name", DEFINITIONS)
 def test_the_unit_roundoff_is_two_to_the_minus_p(name):
-    """u = 2^-p, the largest relative error of rounding to nearest: 1 + u is a tie and rounds to even, 1 + 2u is kept."""
+    """The largest relative error of rounding is u = 2^-p: 1 + u is a tie and rounds to even, 1 + 2u is kept."""
     unit_roundoff = formats.lookup(name).unit_roundoff
     assert Fraction(unit_roundoff) == Fraction(1, 2 ** DEFINITIONS[name][0])
     kept = np.array([1 + unit_roundoff, 1 + 2 * unit_roundoff]).astype(formats.lookup(name).dtype).astype(np.float64)
@@ -62,7 +62,7 @@ def test_the_unit_roundoff_is_two_to_the_minus_p(name):
 
 
 def test_every_format_is_listed_under_its_name():
-    """karat knows float64, float32, float16, bfloat16 and the two float8 formats, and no other."""
+    """There are float64, float32, float16, bfloat16 and the two float8 formats, and no others."""
     assert list(formats.FORMATS) == list(DEFINITIONS)
 
 
@@ -123,7 +123,14 @@ def test_special_values_are_kept_where_the_format_has_them(name, value):
 
 @pytest.mark.parametrize(
     ("value", "name"),
-    [(0.1, "float32"), (257.0, "bfloat16"), (65520.0, "float16"), (464.0, "float8_e4m3fn"), (1e300, "bfloat16"), (1e-50, "float32")],
+    [
+        (0.1, "float32"),
+        (257.0, "bfloat16"),
+        (65520.0, "float16"),
+        (464.0, "float8_e4m3fn"),
+        (1e300, "bfloat16"),
+        (1e-50, "float32"),
+    ],
     ids=["precision", "bfloat16", "beyond the largest", "beyond the largest float8", "overflow", "underflow"],
 )
 def test_conversion_names_the_value_that_it_would_round(value, name):
@@ -143,4 +150,5 @@ def test_conversion_leaves_its_argument_alone():
     array = np.array([0.5, -2.0])
     array.setflags(write=False)
     assert formats.convert_exactly(array, "float16").dtype == np.float16
-    assert array.tolist() == [0.5, -2.0] and array.dtype == np.float64
+    assert array.tolist() == [0.5, -2.0]
+    assert array.dtype == np.float64

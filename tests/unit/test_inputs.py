@@ -16,7 +16,7 @@ KEYS = ("", "a", "gpt2/weights/transformer.h.0.ln_1.weight", "ключ", "x" * 1
 
 
 def philox_block(counter, key):
-    """Return the four words of Philox 4x64-10 (Salmon et al., SC'11, section 3.3) for a counter and a key, as integers."""
+    """Return the four words of Philox 4x64-10 (Salmon et al., SC'11) for a counter and a key, as integers."""
     x0, x1, x2, x3 = counter
     k0, k1 = key
     for _ in range(10):
@@ -77,17 +77,19 @@ def test_the_second_implementation_is_philox(counter, key, expected):
 @pytest.mark.parametrize("count", [0, 1, 2, 3, 7, 8, 9, 101])
 @pytest.mark.parametrize("key", KEYS, ids=["empty", "short", "path", "not ASCII", "long"])
 def test_random_words_are_the_philox_stream_of_the_key(key, count):
-    """The stream is Philox 4x64-10 under the first 16 bytes of SHA-256 of the key, counter from 1, cut into 32-bit words."""
+    """Philox 4x64-10 under the first 16 bytes of SHA-256 of the key, counter from 1, cut into 32-bit words."""
     found = inputs.random_words(key, count)
-    assert found.dtype == np.uint32 and found.shape == (count,)
+    assert found.dtype == np.uint32
+    assert found.shape == (count,)
     assert found.tolist() == words_of(key, count)
 
 
 @pytest.mark.parametrize("recipe", DYADICS.values(), ids=DYADICS)
 def test_dyadic_values_are_the_integers_of_the_definition(recipe):
-    """k is the sum of the low six bits of the word's bytes less 126; the value is (offset + k) * 2^exponent."""
+    """A value is (offset + k) * 2^exponent, k being the sum of the low six bits of the word's bytes less 126."""
     array = recipe.draw()
-    assert array.shape == recipe.shape and array.dtype.name == recipe.dtype == "float32"
+    assert array.shape == recipe.shape
+    assert array.dtype.name == recipe.dtype == "float32"
     assert [Fraction(float(value)) for value in array.ravel()] == dyadic_values(recipe)
 
 
@@ -99,7 +101,7 @@ def test_the_block_size_does_not_show(monkeypatch):
 
 
 def test_dyadic_values_are_bell_shaped():
-    """k has mean 0, standard deviation sqrt(4 * (64^2 - 1) / 12) = 36.9 and never leaves -126...126."""
+    """Of k the mean is 0, the standard deviation sqrt(4 * (64^2 - 1) / 12) = 36.9, the range -126...126."""
     k = Dyadic((1 << 16,), "bell", 0).draw().astype(np.float64)
     assert abs(k.mean()) < 4 * 36.95 / 256
     assert k.std() == pytest.approx(math.sqrt(1365), rel=0.01)
@@ -109,12 +111,13 @@ def test_dyadic_values_are_bell_shaped():
 def test_narrow_values_around_128_stay_within_a_factor():
     """With `narrow`, an offset of 128 leaves the values inside (0.5, 1.5) * 128 * 2^exponent."""
     values = Dyadic((1 << 16,), "narrow", -7, offset=128, narrow=True).draw()
-    assert 65 / 128 <= values.min() < 0.75 and 1.25 < values.max() <= 191 / 128
+    assert 65 / 128 <= values.min() < 0.75
+    assert 1.25 < values.max() <= 191 / 128
 
 
 @pytest.mark.parametrize("name", ["float16", "bfloat16", "float32"])
 def test_dyadic_values_lie_on_every_grid(name):
-    """Inputs are exactly representable in bfloat16 and float16 and float32: |offset + k| <= 256, exponent - shift >= -24."""
+    """Inputs are exact in bfloat16, float16 and float32 while |offset + k| <= 256 and exponent - shift >= -24."""
     extremes = np.arange(-256, 257) * 2.0**-24
     assert formats.off_grid(extremes, name) is None
     drawn = Dyadic((512,), "grid", -14, offset=130, quiet_period=2, quiet_shift=10).draw()
@@ -136,9 +139,11 @@ def test_the_key_decides_and_nothing_else():
 def test_integers_are_the_floor_of_the_definition(low, high):
     """An integer is low + floor(word * (high - low) / 2^32), in exact integer arithmetic."""
     array = Integers((5, 7), "tokens", low, high).draw()
-    assert array.shape == (5, 7) and array.dtype.name == Integers((1,), "", 0, 1).dtype == "int64"
+    assert array.shape == (5, 7)
+    assert array.dtype.name == Integers((1,), "", 0, 1).dtype == "int64"
     assert array.ravel().tolist() == [low + word * (high - low) // 2**32 for word in words_of("tokens", 35)]
-    assert low <= array.min() and array.max() < high
+    assert low <= array.min()
+    assert array.max() < high
 
 
 @pytest.mark.parametrize("shape", [(), (0, 2)], ids=str)
@@ -152,7 +157,7 @@ def test_integers_of_any_shape(shape):
     [
         (Literal(((1, 2), (3, 4), (5, 6))), (3, 2), "int64"),
         (Literal((0.5, 0.25), "float32"), (2,), "float32"),
-        (Literal(True, "bool"), (), "bool"),
+        (Literal(values=True, dtype="bool"), (), "bool"),
         (Literal((), "float32"), (0,), "float32"),
     ],
     ids=["matrix", "float32", "scalar", "empty"],
@@ -160,14 +165,20 @@ def test_integers_of_any_shape(shape):
 def test_a_literal_is_what_is_written(literal, shape, dtype):
     """Values written out in the contract come out as they stand, in the dtype that is named."""
     array = literal.draw()
-    assert literal.shape == array.shape == shape and array.dtype.name == dtype
-    assert array.tolist() == (list(map(list, literal.values)) if len(shape) == 2 else np.asarray(literal.values).tolist())
+    assert literal.shape == array.shape == shape
+    assert array.dtype.name == dtype
+    assert array.tolist() == (
+        list(map(list, literal.values)) if len(shape) == 2 else np.asarray(literal.values).tolist()
+    )
 
 
 @pytest.mark.parametrize(
     ("recipe", "expected"),
     [
-        (Integers((2, 3), "k", -1, 9), {"recipe": "integers", "shape": [2, 3], "key": "k", "low": -1, "high": 9, "dtype": "int64"}),
+        (
+            Integers((2, 3), "k", -1, 9),
+            {"recipe": "integers", "shape": [2, 3], "key": "k", "low": -1, "high": 9, "dtype": "int64"},
+        ),
         (Literal(((1, 2),)), {"recipe": "literal", "values": [[1, 2]], "dtype": "int64"}),
         (Stored((4,)), {"recipe": "stored", "shape": [4], "dtype": "float32"}),
     ],
@@ -182,7 +193,7 @@ def test_a_recipe_is_described_as_json_its_kind_first(recipe, expected):
 
 def test_the_description_tells_recipes_apart():
     """Every field of a recipe stands in its description, so that a change to any of them is seen."""
-    described = inputs.describe(Dyadic((2,), "k", -3, 5, True, 7, 4))
+    described = inputs.describe(Dyadic((2,), "k", -3, offset=5, narrow=True, quiet_period=7, quiet_shift=4))
     fields = {"exponent": -3, "offset": 5, "narrow": True, "quiet_period": 7, "quiet_shift": 4}
     assert described == {"recipe": "dyadic", "shape": (2,), "key": "k", "dtype": "float32", **fields}
 

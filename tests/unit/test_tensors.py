@@ -16,10 +16,29 @@ import safetensors.numpy
 from karat import tensors
 from karat.errors import CandidateError
 
-NATIVE = ["bool", "uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64", "float16", "float32", "float64"]
+NATIVE = [
+    "bool",
+    "uint8",
+    "int8",
+    "uint16",
+    "int16",
+    "uint32",
+    "int32",
+    "uint64",
+    "int64",
+    "float16",
+    "float32",
+    "float64",
+]
 EXTENDED = ["bfloat16", "float8_e4m3fn", "float8_e5m2"]
 SHAPES = {"scalar": (), "row": (5,), "matrix": (2, 3), "empty": (0, 3)}
-LIBRARY_NAMES = {"float16": "F16", "float32": "F32", "bfloat16": "BF16", "float8_e4m3fn": "F8_E4M3", "float8_e5m2": "F8_E5M2"}
+LIBRARY_NAMES = {
+    "float16": "F16",
+    "float32": "F32",
+    "bfloat16": "BF16",
+    "float8_e4m3fn": "F8_E4M3",
+    "float8_e5m2": "F8_E5M2",
+}
 
 
 def made(name, shape=(2, 3)):
@@ -34,7 +53,8 @@ def assert_same(tensor, array):
     """Assert that a file's tensor is `array`, in what it says before it is loaded and bit for bit after."""
     loaded = tensor.load()
     assert tensor.shape == loaded.shape == array.shape
-    assert tensor.dtype == loaded.dtype == array.dtype.newbyteorder("=") and loaded.dtype.isnative
+    assert tensor.dtype == loaded.dtype == array.dtype.newbyteorder("=")
+    assert loaded.dtype.isnative
     assert loaded.tobytes() == array.astype(array.dtype.newbyteorder("=")).tobytes()
 
 
@@ -61,7 +81,9 @@ def test_the_safetensors_library_reads_what_karat_writes(tmp_path, name):
     arrays = {"h.0/b": made(name), "a": made(name, ()), "z": made("int64", (3,)), "e": made(name, (0,))}
     tensors.write_safetensors(tmp_path / "a.safetensors", arrays)
     found = dict(safetensors.deserialize((tmp_path / "a.safetensors").read_bytes()))
-    assert {key: bytes(value["data"]) for key, value in found.items()} == {key: a.tobytes() for key, a in arrays.items()}
+    assert {key: bytes(value["data"]) for key, value in found.items()} == {
+        key: a.tobytes() for key, a in arrays.items()
+    }
     assert (found["h.0/b"]["dtype"], found["h.0/b"]["shape"], found["a"]["shape"]) == (LIBRARY_NAMES[name], [2, 3], [])
 
 
@@ -112,14 +134,14 @@ def test_a_header_that_is_not_padded_is_read_right(tmp_path, spaces):
 
 def test_a_dtype_that_safetensors_lacks_is_refused_by_name(tmp_path):
     """Nothing is converted on the way into a file."""
-    with pytest.raises(TypeError, match="h.0.out: safetensors cannot hold the dtype complex128"):
+    with pytest.raises(TypeError, match=r"h\.0\.out: safetensors cannot hold the dtype complex128"):
         tensors.write_safetensors(tmp_path / "a", {"h.0.out": np.ones(2, complex)})
 
 
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
 @pytest.mark.parametrize("name", [*NATIVE, "bfloat16", ">f4", ">i8", ">f2"])
 def test_npy_arrays_are_read_right(tmp_path, name, shape):
-    """An .npy file of any byte order and of bfloat16, which NumPy writes as |V2, is read as what it was, bit for bit."""
+    """An .npy file of any byte order, and of bfloat16, which NumPy writes as |V2, is read bit for bit."""
     array = made(name, shape)
     tensors.write_npy(tmp_path / "a.npy", array)
     assert_same(tensors.read_npy(tmp_path / "a.npy"), array)
@@ -129,11 +151,11 @@ def test_npy_arrays_are_read_right(tmp_path, name, shape):
 
 @pytest.mark.parametrize("name", EXTENDED[1:])
 def test_float8_in_npy_is_refused_with_the_reason(tmp_path, name):
-    """float8 becomes |V1 in .npy, which could be either kind: karat neither writes it nor guesses."""
+    """An .npy file loses what kind of float8 it holds: karat neither writes one nor guesses, and says what to do."""
     with pytest.raises(TypeError, match=rf"a\.npy: \.npy loses the dtype {name}; use safetensors"):
         tensors.write_npy(tmp_path / "a.npy", made(name))
     np.save(tmp_path / "a.npy", made(name))
-    with pytest.raises(CandidateError, match=r"a\.npy: 1 byte\(s\) of no type.*lost the dtype; write float8 as safetensors"):
+    with pytest.raises(CandidateError, match=r"a\.npy: .*float8.*safetensors"):
         tensors.read_npy(tmp_path / "a.npy")
 
 
@@ -168,7 +190,7 @@ def test_h5_is_written_without_timestamps(tmp_path):
 @pytest.mark.parametrize(("stored", "named"), [(">f4", None), (">i8", None), (">u2", "bfloat16"), ("<u2", "bfloat16")])
 @pytest.mark.parametrize("as_bytes", [False, True], ids=["text", "bytes"])
 def test_h5_data_of_any_byte_order_are_read_right(tmp_path, stored, named, as_bytes):
-    """A dataset's dtype is its attribute where it has one, over unsigned integers; the byte order is the file's affair."""
+    """A dataset's dtype is its attribute where it has one, over unsigned integers of any byte order."""
     array = made(named or stored)
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file["a"] = array.view("u2").astype(stored) if named else array
@@ -181,4 +203,5 @@ def test_a_tensor_in_memory_is_its_own_tensor():
     """An array that a program holds can stand where a file's tensor does."""
     array = made("bfloat16")
     tensor = tensors.of_array(array)
-    assert (tensor.shape, tensor.dtype) == ((2, 3), array.dtype) and tensor.load() is array
+    assert (tensor.shape, tensor.dtype) == ((2, 3), array.dtype)
+    assert tensor.load() is array

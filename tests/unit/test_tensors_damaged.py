@@ -37,6 +37,7 @@ def saved(save, array):
 
 
 def entry(dtype="F32", shape=(1,), offsets=(0, 4)):
+    """Return an entry of a safetensors header."""
     return {"dtype": dtype, "shape": list(shape), "data_offsets": list(offsets)}
 
 
@@ -148,19 +149,19 @@ def test_a_refused_npy_file_is_told_why(tmp_path, content, reason):
         tensors.read_npy(npy_file(tmp_path / "bad.npy", content))
 
 
-def float8_of_no_type(file):
-    file["a"] = np.ones(3, ml_dtypes.float8_e4m3fn).view("V1")
-
-
-def null_dataspace(file):
-    file["a"] = h5py.Empty("f4")
+def holding(data):
+    """Return a function that writes `data` as the dataset `a`."""
+    return lambda file: file.create_dataset("a", data=data)
 
 
 def of_the_time_class(file):
+    """Write a dataset of a type that NumPy has no name for."""
     h5py.h5d.create(file.id, b"a", h5py.h5t.UNIX_D32LE, h5py.h5s.create_simple((2,)))
 
 
 def named(dtype, stored):
+    """Return a function that writes a dataset with the attribute `dtype`."""
+
     def write(file):
         file["a"] = np.zeros(3, stored)
         file["a"].attrs["dtype"] = dtype
@@ -169,14 +170,23 @@ def named(dtype, stored):
 
 
 REFUSED_H5 = {
-    "float8 of no type": (float8_of_no_type, "1 byte.s. of no type.*write float8 as safetensors"),
+    "float8 of no type": (
+        holding(np.ones(3, ml_dtypes.float8_e4m3fn).view("V1")),
+        "1 byte.s. of no type.*write float8 as safetensors",
+    ),
     "unknown attribute": (named("float23", "u2"), "its attribute dtype is 'float23', which karat does not read"),
     "a number as attribute": (named(16, "u2"), "its attribute dtype is '16', which karat does not read"),
-    "attribute of another width": (named("bfloat16", "u4"), "its attribute says bfloat16, its elements have another width"),
-    "text": (lambda file: file.create_dataset("a", data="text"), "karat does not read the dtype object"),
-    "compound": (lambda file: file.create_dataset("a", data=np.zeros(3, "f4,i4")), "karat does not read the dtype"),
-    "complex": (lambda file: file.create_dataset("a", data=np.zeros(3, complex)), "karat does not read the dtype complex128"),
-    "no elements at all": (null_dataspace, ""),
+    "attribute of another width": (
+        named("bfloat16", "u4"),
+        "its attribute says bfloat16, its elements have another width",
+    ),
+    "text": (holding("text"), "karat does not read the dtype object"),
+    "compound": (holding(np.zeros(3, "f4,i4")), "karat does not read the dtype"),
+    "complex": (
+        lambda file: file.create_dataset("a", data=np.zeros(3, complex)),
+        "karat does not read the dtype complex128",
+    ),
+    "no elements at all": (holding(h5py.Empty("f4")), ""),
     "time": (of_the_time_class, ""),
 }
 
@@ -190,7 +200,9 @@ def test_an_h5_dataset_that_karat_cannot_read_is_refused_by_name(tmp_path, write
         tensors.read_h5(tmp_path / "bad.h5")
 
 
-@pytest.mark.parametrize("content", [b"", b"not HDF5 at all", b"\x89HDF\r\n\x1a\n" + bytes(200)], ids=["empty", "text", "magic only"])
+@pytest.mark.parametrize(
+    "content", [b"", b"not HDF5 at all", b"\x89HDF\r\n\x1a\n" + bytes(200)], ids=["empty", "text", "magic only"]
+)
 def test_a_file_that_is_no_hdf5_is_an_error_that_names_it(tmp_path, content):
     """A damaged HDF5 file is a CandidateError with its path."""
     (tmp_path / "bad.h5").write_bytes(content)

@@ -54,10 +54,12 @@ def refuse(folder, text, message):
 
 
 def one_class(row):
+    """Return a file with one row."""
     return CONTRACTS + f"[class.default]\nfloat32 = {row}\n"
 
 
 def one_override(keys):
+    """Return a file with one override, its lines separated by semicolons."""
     return CONTRACTS + "[[override]]\n" + keys.replace(";", "\n")
 
 
@@ -100,7 +102,9 @@ def test_the_first_override_that_matches_applies(tmp_path, contract, suite, chec
 
 def test_an_override_may_name_a_case(tmp_path):
     """Suite, case, checkpoint and contract can be overridden, each with a reason."""
-    found = read(tmp_path, CONTRACTS + CLASSES + '[[override]]\ncase = "long-*"\nrtol = 0.5\natol_rms = 0\nreason = "x"\n')
+    found = read(
+        tmp_path, CONTRACTS + CLASSES + '[[override]]\ncase = "long-*"\nrtol = 0.5\natol_rms = 0\nreason = "x"\n'
+    )
     assert [found.find("float32", "s", case, "p", kind="default").rtol for case in ("long-1", "short")] == [0.5, 0.0]
     assert found.find("float32", "s", "long-1", "p", kind="default").source == "tolerances.toml, [override 1]"
 
@@ -121,7 +125,10 @@ def test_every_row_and_override_can_be_named(tmp_path):
 
 
 BAD_ROWS = {
-    "unknown key": ('{ rtol = 0, atol_rms = 0, reason = "x", atol = 1 }', "unknown key 'atol'; known: atol_rms, reason, rtol"),
+    "unknown key": (
+        '{ rtol = 0, atol_rms = 0, reason = "x", atol = 1 }',
+        "unknown key 'atol'; known: atol_rms, reason, rtol",
+    ),
     "no rtol": ('{ atol_rms = 0, reason = "x" }', r"lacks \['rtol'\]; 0 means 0 and must be written"),
     "no atol_rms": ('{ rtol = 0, reason = "x" }', r"lacks \['atol_rms'\]"),
     "no reason": ("{ rtol = 0, atol_rms = 0 }", r"lacks \['reason'\]"),
@@ -146,7 +153,10 @@ def test_a_bad_row_is_an_error_by_name(tmp_path, row, message):
 BAD_CONTRACTS = {
     "unknown key": ('storage="float32"\naccumulation="float32"\nrounding="x"\nu=1', "unknown key 'u'"),
     "missing key": ('storage="float32"\nrounding="x"', r"lacks \['accumulation'\]"),
-    "unknown storage": ('storage="float23"\naccumulation="float32"\nrounding="x"', "storage 'float23' is not one of float64, "),
+    "unknown storage": (
+        'storage="float23"\naccumulation="float32"\nrounding="x"',
+        "storage 'float23' is not one of float64, ",
+    ),
     "unknown accumulation": ('storage="float32"\naccumulation="f4"\nrounding="x"', "accumulation 'f4' is not one of"),
     "a list for a format": ('storage=["float32"]\naccumulation="float32"\nrounding="x"', "storage"),
     "a number for text": ('storage="float32"\naccumulation="float32"\nrounding=1', "rounding"),
@@ -175,8 +185,14 @@ def test_a_bad_override_is_an_error_by_name(tmp_path, keys, message):
 
 
 BAD_FILES = {
-    "unknown table": ("[klass.default]\n", "the file has the unknown key 'klass'; known: class, contract, override, schema"),
-    "undeclared contract": ('[class.default]\nfloat16 = { rtol = 0, atol_rms = 0, reason = "x" }', "contract that is not declared"),
+    "unknown table": (
+        "[klass.default]\n",
+        "the file has the unknown key 'klass'; known: class, contract, override, schema",
+    ),
+    "undeclared contract": (
+        '[class.default]\nfloat16 = { rtol = 0, atol_rms = 0, reason = "x" }',
+        "contract that is not declared",
+    ),
     "contract is a number": ("contract = 1\n", "contract must be a table"),
     "one contract is a number": ("[contract]\nfloat32 = 1\n", r"\[contract\.float32\] must be a table"),
     "class is a list": ("class = []\n", "class must be a table"),

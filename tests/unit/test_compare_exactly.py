@@ -1,11 +1,11 @@
-"""karat.compare: integers are equal or not; an index that differs may stand where the golden's values tie."""
+"""karat.compare: integers are equal or not, shapes too; an index may differ where the golden's values tie."""
 
 import math
 
 import numpy as np
 import pytest
 
-from karat.compare import compare_exactly, tied_indices
+from karat.compare import compare, compare_exactly, tied_indices
 
 INF = math.inf
 
@@ -14,8 +14,37 @@ def tied(candidate, golden, values, *, rtol=0.0, atol=0.0625, sequential=False):
     """Judge ties, by default within 2 * atol = 1/8, which binary numbers hold exactly."""
     candidate, golden, values = np.array(candidate), np.array(golden), np.array(values, np.float64)
     found = tied_indices(candidate, golden, values, rtol=rtol, atol=atol, sequential=sequential)
-    assert found.shape == golden.shape and found.dtype == bool
+    assert found.shape == golden.shape
+    assert found.dtype == bool
     return found.tolist()
+
+
+@pytest.mark.parametrize(
+    "shapes", [((3,), (1, 3)), ((), (1,)), ((3, 1), (3, 3)), ((2, 3), (3, 2)), ((0,), (0, 1))], ids=str
+)
+def test_shapes_are_never_broadcast(shapes):
+    """A candidate of another shape is an error, also where NumPy would broadcast it."""
+    candidate, golden = (np.ones(shape) for shape in shapes)
+    with pytest.raises(ValueError, match="differ in shape"):
+        compare(candidate, golden, rtol=1, atol=1)
+    with pytest.raises(ValueError, match="differ in shape"):
+        compare_exactly(candidate.astype(int), golden.astype(int))
+
+
+def test_a_scalar_is_compared_like_any_array():
+    """The index of a scalar's only element is ()."""
+    found = compare(np.array(2.0), np.array(1.0), rtol=0, atol=0.5)
+    assert (found.elements, found.mismatched, found.worst, found.candidate, found.golden) == (1, 1, (), 2.0, 1.0)
+    assert compare_exactly(np.array(3), np.array(2)).worst == ()
+
+
+def test_an_empty_array_has_no_elements():
+    """Nothing is judged of an empty array, and the statistics say so."""
+    for found in (
+        compare(np.ones((0, 3)), np.ones((0, 3)), rtol=0, atol=0),
+        compare_exactly(np.ones(0, int), np.ones(0, int)),
+    ):
+        assert (found.elements, found.mismatched, found.used, found.worst) == (0, 0, 0.0, None)
 
 
 @pytest.mark.parametrize(

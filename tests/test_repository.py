@@ -1,0 +1,144 @@
+"""What must hold of this repository as a whole: its halves fit, its README is true, its imports point one way."""
+
+import ast
+import importlib.util
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from karat import faults, gate, report
+from karat.session import Report, Session
+from karat.suites import find_repository
+from karat.tolerances import read_tolerances
+
+REPOSITORY = find_repository(Path(__file__).parent)
+ROOT = REPOSITORY.root
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_gate_is_open() -> None:
+    """The committed goldens are complete, intact and fresh."""
+    assert [str(finding) for finding in gate.inspect(REPOSITORY)] == []
+
+
+def test_contracts_and_references_come_in_pairs() -> None:
+    """Every contract has a generator, a plain candidate and goldens, and the other way round."""
+    contracts = set(REPOSITORY.suites)
+    generators = {path.stem for path in (ROOT / "generators").rglob("*.py") if not path.stem.startswith("_")}
+    assert {name for name in generators if not name.endswith("_faults")} == contracts
+    assert {path.stem for path in (ROOT / "candidates" / "plain").rglob("*.py")} == contracts
+    assert {path.name for path in (ROOT / "goldens").iterdir() if "@" not in path.name} == contracts
+
+
+@pytest.mark.parametrize("suite", list(REPOSITORY.suites))
+def test_no_suite_is_named_like_a_module(suite: str) -> None:
+    """A suite's file must not hide an installed package from its own generator."""
+    assert importlib.util.find_spec(suite) is None
+
+
+def test_committed_goldens_are_small() -> None:
+    """Committed goldens stay under 25 MB."""
+    size = sum(p.stat().st_size for p in (ROOT / "goldens").rglob("*") if p.is_file() and "@" not in p.parent.name)
+    assert size < 25e6
+
+
+# --- imports ---------------------------------------------------------------------------------------------------------
+
+
+def imported(path: Path) -> set[str]:
+    """Return the modules that a file imports, anywhere in it."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+@pytest.mark.parametrize("module", ["compare", "formats"])
+def test_the_core_stands_alone(module: str) -> None:
+    """compare and formats import nothing else of karat."""
+    assert not [name for name in imported(ROOT / "src/karat" / f"{module}.py") if name.split(".")[0] == "karat"]
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "src/karat").glob("*.py")), ids=lambda path: path.stem)
+def test_the_library_needs_no_torch(path: Path) -> None:
+    """The library imports neither torch nor transformers, but to hand torch tensors to a candidate that asks for them."""
+    heavy = {name.split(".")[0] for name in imported(path)} & {"torch", "transformers"}
+    assert heavy == ({"torch"} if path.stem == "worker" else set())
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "src/karat").glob("*.py")), ids=lambda path: path.stem)
+def test_only_the_freeze_loads_generators(path: Path) -> None:
+    """Nothing but the freeze runs a generator; faults loads the catalogue beside it."""
+    asks = ".generator(" in path.read_text(encoding="utf-8")
+    assert asks == (path.stem in ("freeze", "faults", "goldens"))
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "src/karat").glob("*.py")), ids=lambda path: path.stem)
+def test_the_library_knows_no_suite_by_name(path: Path) -> None:
+    """The library is general: outside docstrings and comments, no suite is named in it."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    docstrings = {ast.get_docstring(node, clean=False) for node in ast.walk(tree) if isinstance(node, _WITH_DOCSTRING)}
+    texts = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+    assert not [text for text in texts - docstrings for suite in REPOSITORY.suites if suite in text]
+
+
+_WITH_DOCSTRING = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+
+
+# --- README and settings ---------------------------------------------------------------------------------------------
+
+
+def sessions() -> set[str]:
+    """Return the names of the nox sessions, read from the file: nox itself is not needed here."""
+    tree = ast.parse((ROOT / "noxfile.py").read_text(encoding="utf-8"))
+    return {node.name for node in tree.body if isinstance(node, ast.FunctionDef) and node.decorator_list}
+
+
+def test_the_readme_names_sessions_that_exist() -> None:
+    """Every nox session that the README or a workflow runs is in the noxfile."""
+    texts = README + (ROOT / ".github/workflows/ci.yml").read_text(encoding="utf-8")
+    named = set(re.findall(r"nox -s (\w+)", texts))
+    assert {"goldens", "tests", "gate"} <= named <= sessions()
+
+
+def test_ci_runs_the_readme_s_test_command() -> None:
+    """.ci/run ends with the session that the README calls the tests."""
+    listed = re.findall(r"for session in (.*); do", (ROOT / ".ci/run").read_text(encoding="utf-8"))
+    assert listed[0].split() == ["gate", "lint", "types", "bare", "tests"]
+
+
+def test_the_readme_s_failure_is_a_real_one() -> None:
+    """The report in the README is what the fault in its caption gives."""
+    suite = REPOSITORY.suite("gpt2")
+    fault = next(fault for fault in faults.load_faults(REPOSITORY, suite) if fault.name == "scale_by_head_dim")
+    candidate = faults.FaultyCandidate(faults.plain_file(REPOSITORY, suite), "gpt2", fault)
+    verdicts = Session(REPOSITORY, candidate, [suite]).verdicts(suite, suite.case("tiny-prompt"), "float32")
+    told = report.text(Report("py:my_port.py", verdicts), REPOSITORY)
+    shown = README.split("```text\n")[1].split("```")[0]
+    assert shown.strip().splitlines() == told.splitlines()[: len(shown.strip().splitlines())]
+
+
+def test_the_readme_counts_the_faults() -> None:
+    """The number of planted mistakes in the README is that of the catalogue."""
+    number = len(faults.load_faults(REPOSITORY, REPOSITORY.suite("gpt2")))
+    assert f"{number} mistakes that people make" in README
+
+
+def test_the_readme_lists_the_contracts() -> None:
+    """Every contract of tolerances.toml is named in the README."""
+    for contract in read_tolerances(ROOT / "tolerances.toml").contracts:
+        assert f"`{contract}`" in README
+
+
+def test_torch_is_pinned_in_one_place() -> None:
+    """The version of torch is written in pyproject.toml, once, and nowhere else."""
+    pyproject = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    pin = next(p for p in tomllib.loads(pyproject)["dependency-groups"]["reference"] if p.startswith("torch"))
+    assert pyproject.count(pin) == 1
+    others = [ROOT / "noxfile.py", ROOT / ".ci/run", ROOT / "README.md", *(ROOT / ".github").rglob("*.yml")]
+    assert not [path for path in others if pin in path.read_text(encoding="utf-8")]

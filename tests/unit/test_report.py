@@ -1,0 +1,236 @@
+"""karat.report: a message says what, found, allowed, where and what next, and all counts agree."""
+
+import json
+import math
+import shlex
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from karat import report as reports
+from karat.compare import Statistics
+from karat.gate import Finding
+from karat.session import Report
+from karat.suites import Case, Checkpoint, Repository, Selection, Suite
+from karat.tolerances import Tolerance
+from karat.verdicts import Verdict
+
+CHECKPOINTS = (
+    Checkpoint("h.0.scores", (2, 3, 4), ("batch", "query", "key"), keep={"key": (1, 3)}),
+    Checkpoint("h.0.out", (2, 3)),
+    Checkpoint("tokens", (2,), dtype="integer"),
+    Checkpoint("loss", ()),
+)
+SUITE = Suite("demo", "about", ("float32",), tuple(Case(f"case-{n}", {}, {}, CHECKPOINTS) for n in range(6)))
+REPOSITORY = Repository(Path("nowhere"))
+vars(REPOSITORY)["suites"] = {"demo": SUITE}  # what it would find in validators/
+
+TOLERANCE = Tolerance(0.0, 0.005, "tolerances.toml, [class.default.float32]", "measured")
+OFF = Statistics(12, 3, 0.5, 0.25, 0.125, 50.0, 0, (1, 2, 0), 1.5, 1.0)  # of an RMS of 2: 0.5 where 0.01 is allowed
+FINE = Statistics(6, 0, 0.005, 0.005, 0.001, 0.5, 0, (0, 1), 1.005, 1.0)
+NAN = replace(OFF, nonfinite=2, worst=(0, 0, 1), candidate=math.nan, used=0.25)
+NO_PLACE = replace(OFF, worst=None)
+WRONG_INDEX = Statistics(2, 1, 0.0, 0.0, 0.0, math.inf, 0, (1,), 7, 3)
+STALE = Finding("stale", "demo", None, None, "validators/demo.py", "validators/demo.py changed; run: freeze")
+
+
+def verdict(checkpoint="h.0.scores", status="pass", text="", statistics=None, case="case-0", *, first=False):
+    """Return a verdict on a checkpoint of the suite above, with the tolerance above where values were compared."""
+    tolerance = TOLERANCE if statistics is not None and statistics is not WRONG_INDEX else None
+    shape = SUITE.case(case).checkpoint(checkpoint).kept_shape
+    return Verdict("demo", case, "float32", checkpoint, status, shape, statistics, tolerance, 2.0, text, first)
+
+
+PASSED = verdict("h.0.out", statistics=FINE)
+MISMATCH = verdict("h.0.scores", "mismatch", statistics=OFF, first=True)
+RAISED = [verdict(c.name, "raised", "ValueError: no\n| line 3") for c in CHECKPOINTS]
+UNSUPPORTED = verdict("tokens", "unsupported", "the candidate says that it does not provide it")
+MISSING = verdict("tokens", "missing-output", "the candidate did not produce it")
+GOLDEN_MISSING = verdict("tokens", "golden-missing", "tokens is not among the goldens; run: freeze")
+
+
+def lines_of(*verdicts, candidate="py:mine.py", **fields):
+    """Return the lines of the report on these verdicts."""
+    return reports.text(Report(candidate, verdicts, **fields), REPOSITORY).splitlines()
+
+
+def test_a_mismatch_says_what_found_allowed_where_and_by_which_tolerance():
+    """One shape: name and status, error and allowed and where, candidate and golden, tolerance, and what would pass."""
+    written = "tolerances.toml, [class.default.float32]: rtol 0, atol 0.005 of the golden's RMS 2"
+    assert lines_of(MISMATCH) == [
+        "demo/case-0/float32: 1 mismatch",
+        "  demo/case-0/float32/h.0.scores: mismatch (first divergence; it is the first checkpoint)",
+        "    error 0.5 at (1, 2, 1) (batch 1, query 2, key 1), allowed 0.01; rms 0.125; 3 of 12 elements beyond",
+        "    candidate 1.5 where the golden is 1",
+        f"    tolerance: {written}; it would pass at 50 times that",
+        "hint: karat check 'py:mine.py' 'demo/case-0/h.0.*' --contract float32 checks only this part",
+        "FAIL: py:mine.py: 1 mismatch; first divergence at h.0.scores in 1 of 1 diverging cases",
+    ]
+
+
+EXPLAINED = {
+    "nonfinite": (
+        verdict("h.0.scores", "nonfinite", statistics=NAN),
+        ["2 elements are NaN or infinite where the golden is not, the first at (0, 0, 2) (batch 0, query 0, key 2)"],
+        ["candidate nan where the golden is 1"],
+    ),
+    "integers": (
+        verdict("tokens", "mismatch", statistics=WRONG_INDEX),
+        ["1 of 2 elements beyond, the first at (1,)", "candidate 7 where the golden is 3"],
+        [],
+    ),
+    "scalar": (
+        verdict("loss", "mismatch", statistics=replace(OFF, elements=1, mismatched=1, worst=())),
+        ["error 0.5 at (), allowed 0.01; rms 0.125; 1 of 1 elements beyond", "candidate 1.5 where the golden is 1"],
+        [],
+    ),
+    "shape": (verdict("tokens", "shape", "shape (3,), wanted (2,)"), ["shape (3,), wanted (2,)"], []),
+    "two lines": (RAISED[0], ["ValueError: no", "| line 3"], []),
+}
+
+
+@pytest.mark.parametrize(("given", "lines", "more"), EXPLAINED.values(), ids=EXPLAINED)
+def test_every_other_failure_says_what_was_found_and_where(given, lines, more):
+    """What was found stands under the name and the status, each on a line; a tolerance only where one was applied."""
+    head, *found = reports.explain(given, REPOSITORY)
+    assert head == f"{given.name}: {given.status}"
+    expected = [f"  {line}" for line in (*lines, *more)]
+    assert found[: len(expected)] == expected
+    assert all(line.startswith("  tolerance: ") for line in found[len(expected) :])
+    assert len(found) == len(expected) + (given.tolerance is not None)
+
+
+@pytest.mark.parametrize(
+    ("earlier", "said"),
+    [
+        ([], "first divergence; it is the first checkpoint"),
+        ([PASSED], "first divergence; all before it is right"),
+        ([PASSED, UNSUPPORTED, MISSING], "first divergence; before it, not known: tokens, tokens"),
+    ],
+    ids=["the first", "all right", "not known"],
+)
+def test_the_first_divergence_says_what_is_known_before_it(earlier, said):
+    """An error travels downstream: the report names the first divergence, and whether its inputs are right."""
+    assert f"  demo/case-0/float32/h.0.scores: mismatch ({said})" in lines_of(*earlier, MISMATCH)
+
+
+def test_consequences_are_counted_not_told():
+    """What diverges after the first divergence is a line, not a report of its own."""
+    after = [verdict("h.0.out", "mismatch", statistics=OFF), verdict("loss", "nonfinite", statistics=NAN)]
+    lines = lines_of(MISMATCH, *after)
+    assert "  after it, 2 more: h.0.out (mismatch), loss (nonfinite)" in lines
+    assert sum("error 0.5" in line for line in lines) == 1
+
+
+def test_a_run_that_failed_is_told_once():
+    """A candidate that raises does so once a case, not once a checkpoint."""
+    lines = lines_of(*RAISED)
+    assert lines[:4] == [
+        "demo/case-0/float32: 4 raised",
+        "  demo/case-0/float32: raised",
+        "    ValueError: no",
+        "    | line 3",
+    ]
+    assert lines[4:] == ["FAIL: py:mine.py: 4 raised"]
+
+
+def test_a_missing_golden_a_missing_output_and_a_mismatch_are_three_messages():
+    """They are three different things, and read so."""
+    found = [lines_of(given)[1:3] for given in (GOLDEN_MISSING, MISSING, MISMATCH)]
+    assert [lines[0].partition("float32/")[2].split(" (")[0] for lines in found] == [
+        "tokens: golden-missing",
+        "tokens: missing-output",
+        "h.0.scores: mismatch",
+    ]
+    assert "run: freeze" in found[0][1]
+    assert "did not produce it" in found[1][1]
+    assert "error" in found[2][1]
+
+
+def test_only_a_few_cases_are_told_in_full():
+    """Of many failing cases three are told in full and the others in a line, and none is left out."""
+    names = ["h.0.scores", "h.0.out", "loss", "tokens", "h.0.scores", "h.0.out"]
+    failures = [verdict(c, "mismatch", statistics=NO_PLACE, case=f"case-{n}", first=True) for n, c in enumerate(names)]
+    lines = lines_of(*failures)
+    assert sum("  tolerance: " in line for line in lines) == 3
+    assert sum(line.endswith("/float32: 1 mismatch") for line in lines) == 6
+    assert "  mismatch, first at tokens" in lines
+
+
+def test_the_checkpoint_at_which_most_cases_diverge_first_is_named():
+    """Which layer went wrong: the sum names the checkpoint where most cases diverge first."""
+    firsts = ["h.0.out", "loss", "loss"]
+    failures = [
+        verdict(c, "nonfinite", statistics=NO_PLACE, case=f"case-{n}", first=True) for n, c in enumerate(firsts)
+    ]
+    last = lines_of(*failures, verdict("tokens", "shape", "why", case="case-3"))[-1]
+    assert last == "FAIL: py:mine.py: 1 shape, 3 nonfinite; first divergence at loss in 2 of 3 diverging cases"
+
+
+def test_a_passing_run_says_how_much_of_the_tolerance_was_used():
+    """A passing report prints how much was used."""
+    lines = lines_of(PASSED, verdict("loss", statistics=replace(FINE, used=0.125)))
+    assert lines == ["demo/case-0/float32: 2 pass; at most 50% of the tolerance used", "PASS: py:mine.py: 2 pass"]
+
+
+def test_what_was_not_asked_for_is_noted_where_something_is_missing():
+    """A misspelled checkpoint is missing under its name and extra under another: both are named."""
+    extra = {"demo/case-0": ["token", "b", "c", "d", "e", "f"], "demo/case-1": ["unrelated"]}
+    notes = [line for line in lines_of(MISSING, extra=extra) if line.startswith("note: ")]
+    assert notes == ["note: demo/case-0: not asked for and not compared: token, b, c, d, e and 1 more"]
+
+
+RUNS = {
+    "pass": (Report("py:x", [PASSED]), 0, "pass", "PASS: py:x: 1 pass"),
+    "wrong": (Report("py:x", [PASSED, MISMATCH]), 1, "fail", "FAIL: py:x: 1 pass, 1 mismatch"),
+    "raised": (Report("py:x", RAISED), 4, "fail", "FAIL: py:x: 4 raised"),
+    "golden": (Report("py:x", [GOLDEN_MISSING]), 3, "fail", "GOLDENS NOT USABLE: py:x: 1 golden-missing"),
+    "stale": (Report("py:x", [PASSED], [STALE]), 3, "fail", "GOLDENS NOT USABLE: py:x: 1 pass"),
+    "nothing": (Report("py:x", []), 5, "nothing-compared", "NOTHING COMPARED: py:x: nothing compared"),
+    "unsupported": (
+        Report("py:x", [UNSUPPORTED]),
+        5,
+        "nothing-compared",
+        "NOTHING COMPARED: py:x: 1 unsupported (unsup",
+    ),
+    "some": (Report("py:x", [PASSED, UNSUPPORTED]), 0, "pass", "PASS: py:x: 1 pass, 1 unsupported (unsupported is not"),
+    "demanded": (
+        Report("py:x", [PASSED, UNSUPPORTED], required=Selection()),
+        1,
+        "fail",
+        "FAIL: py:x: 1 pass, 1 unsupported",
+    ),
+}
+
+
+@pytest.mark.parametrize(("report", "code", "word", "last"), RUNS.values(), ids=RUNS)
+def test_text_json_and_exit_code_agree(report, code, word, last):
+    """The last line, the word in the JSON, the counts and the exit code say the same."""
+    content = json.loads(reports.as_json(report))
+    assert (report.exit_code, content["exit_code"], content["verdict"]) == (code, code, word)
+    assert reports.text(report, REPOSITORY).splitlines()[-1].startswith(last)
+    assert sum(content["counts"].values()) == len(content["results"]) == len(report.verdicts)
+    assert all(f"{number} {status}" in last for status, number in content["counts"].items())
+
+
+def test_where_nothing_was_compared_the_reason_is_told():
+    """What a candidate lacks is never silently passed."""
+    assert "hint: nothing was compared: the candidate says that it does not provide it" in lines_of(UNSUPPORTED)
+
+
+@pytest.mark.parametrize("spec", ["py:mine.py", "dir:my dumps", "cmd:sh -c 'run \"$1\"' {inputs} {outputs}"])
+def test_the_hint_is_a_command_that_can_be_pasted(spec):
+    """What next: a command, which a shell takes apart as it was meant."""
+    hint = next(line for line in lines_of(MISMATCH, candidate=spec) if line.startswith("hint: "))
+    words = ["karat", "check", spec, "demo/case-0/h.0.*", "--contract", "float32"]
+    assert shlex.split(hint.removeprefix("hint: ").removesuffix(" checks only this part")) == words
+
+
+@pytest.mark.parametrize("findings", [[], [STALE, replace(STALE, suite=None)]], ids=["open", "closed"])
+def test_the_gate_says_each_finding_and_how_many(findings):
+    """Each finding is a line with its kind, its place and the command that mends it."""
+    *lines, last = reports.findings_text(findings).splitlines()
+    assert last == ("GATE CLOSED: 2 finding(s)" if findings else "gate open: goldens complete, intact and fresh")
+    message = "validators/demo.py changed; run: freeze"
+    assert lines == [f"stale: demo: {message}", f"stale: {message}"][: len(findings)]
