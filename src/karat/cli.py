@@ -195,3 +195,7 @@ def _write(file: str, content: str) -> None:
         Path(file).write_text(content, encoding="utf-8")
     except OSError as error:
         raise UsageError(f"cannot write {file}: {error.strerror}") from None
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-_BLOCK = 1 << 16  # elements; a few arrays of this size stay in the cache
+_BLOCK = 1 << 13  # elements: its few temporary arrays stay in the cache and below malloc's threshold for mapping pages
 
 
 @dataclass(frozen=True)
@@ -72,45 +72,92 @@ def compare(
         raise ValueError(f"candidate {candidate.shape} and golden {golden.shape} differ in shape")
     found, wanted = candidate.reshape(-1), golden.reshape(-1)
     counted = None if judged is None else np.broadcast_to(judged, golden.shape).reshape(-1)
-    elements = mismatched = nonfinite = finite = 0
-    max_abs = max_rel = used = sum_of_squares = 0.0
-    worst, worst_used = -1, -1.0
+    total = _Totals()
     for start in range(0, golden.size, _BLOCK):
         cut = slice(start, start + _BLOCK)
-        x = found[cut].astype(np.float64)
-        y = wanted[cut].astype(np.float64)
-        active = np.ones(x.shape, bool) if counted is None else counted[cut]
-        both = np.isfinite(x) & np.isfinite(y)
-        same = both | (x == y) | (np.isnan(x) & np.isnan(y))
-        error = np.where(both, np.abs(np.where(both, x, 0) - np.where(both, y, 0)), 0)
-        allowed = atol + rtol * np.abs(np.where(both, y, 0))
-        share = np.divide(error, allowed, out=np.where(error > 0, math.inf, 0.0), where=allowed > 0)
-        good = ~active | (same & (error <= allowed))
-        elements += int(np.count_nonzero(active))
-        mismatched += int(np.count_nonzero(~good))
-        nonfinite += int(np.count_nonzero(active & ~same))
-        counted_error = np.where(active, error, 0)
-        finite += int(np.count_nonzero(active & both))
-        sum_of_squares += float(counted_error @ counted_error)
-        max_abs = max(max_abs, float(counted_error.max(initial=0)))
-        relative = np.divide(counted_error, np.abs(y), out=np.zeros_like(error), where=both & (y != 0))
-        max_rel = max(max_rel, float(relative.max(initial=0)))
-        share = np.where(active, np.where(same, share, math.inf), -1.0)
-        used = max(used, float(np.where(same, share, -1.0).max(initial=0)))
-        if share.size and float(share.max()) > worst_used:
-            worst, worst_used = start + int(share.argmax()), float(share.max())
+        x, y = found[cut].astype(np.float64), wanted[cut].astype(np.float64)
+        places = None
+        if counted is not None and not counted[cut].all():
+            places = np.flatnonzero(counted[cut])
+            x, y = x[places], y[places]
+        total.add(x, y, rtol, atol, start, places)
+    worst = total.first_nonfinite if total.first_nonfinite >= 0 else total.worst
     return Statistics(
-        elements=elements,
-        mismatched=mismatched,
-        max_abs=max_abs,
-        max_rel=max_rel,
-        rms_abs=math.sqrt(sum_of_squares / finite) if finite else 0.0,
-        used=used,
-        nonfinite=nonfinite,
-        worst=_unravel(worst, golden.shape) if worst_used > 0 else None,
-        candidate=float(found[worst]) if worst_used > 0 else None,
-        golden=float(wanted[worst]) if worst_used > 0 else None,
+        elements=total.elements,
+        mismatched=total.mismatched,
+        max_abs=total.max_abs,
+        max_rel=total.max_rel,
+        rms_abs=math.sqrt(total.sum_of_squares / total.finite) if total.finite else 0.0,
+        used=total.used,
+        nonfinite=total.nonfinite,
+        worst=_unravel(worst, golden.shape) if worst >= 0 else None,
+        candidate=float(found[worst]) if worst >= 0 else None,
+        golden=float(wanted[worst]) if worst >= 0 else None,
     )
+
+
+class _Totals:
+    """The sums and maxima of the blocks seen so far."""
+
+    def __init__(self) -> None:
+        self.elements = self.mismatched = self.nonfinite = self.finite = 0
+        self.max_abs = self.max_rel = self.used = self.sum_of_squares = 0.0
+        self.worst = self.first_nonfinite = -1
+
+    def add(
+        self,
+        x: NDArray[np.float64],
+        y: NDArray[np.float64],
+        rtol: float,
+        atol: float,
+        start: int,
+        places: NDArray[np.intp] | None,
+    ) -> None:
+        """Take in a block, candidate `x` and golden `y`; `places` are its elements' places after `start`, None: all."""
+        self.elements += x.size
+        with np.errstate(invalid="ignore", over="ignore"):
+            error = x - y
+        np.abs(error, out=error)
+        if not np.isfinite(error).all():
+            x, y, error, places = self._set_nonfinite_aside(x, y, error, start, places)
+        if not error.size:
+            return
+        magnitude = np.abs(y)
+        allowed = magnitude * rtol
+        allowed += atol
+        self.finite += error.size
+        self.mismatched += error.size - int(np.count_nonzero(error <= allowed))
+        self.sum_of_squares += float(error @ error)
+        largest = float(error.max())
+        if largest == 0:
+            return
+        self.max_abs = max(self.max_abs, largest)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            self.max_rel = max(self.max_rel, float(np.where(y != 0, error / magnitude, 0).max()))
+            share = np.where(error > 0, error / allowed, 0)  # infinite where nothing is allowed
+        peak = int(share.argmax())
+        if share[peak] > self.used:
+            self.used = float(share[peak])
+            self.worst = start + (peak if places is None else int(places[peak]))
+
+    def _set_nonfinite_aside(
+        self,
+        x: NDArray[np.float64],
+        y: NDArray[np.float64],
+        error: NDArray[np.float64],
+        start: int,
+        places: NDArray[np.intp] | None,
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], NDArray[np.intp]]:
+        """Judge what is not finite by place and kind; return the elements that are finite on both sides."""
+        places = np.arange(x.size) if places is None else places
+        both = np.isfinite(x) & np.isfinite(y)
+        wrong = ~(both | (x == y) | (np.isnan(x) & np.isnan(y)))
+        number = int(np.count_nonzero(wrong))
+        self.nonfinite += number
+        self.mismatched += number
+        if number and self.first_nonfinite < 0:
+            self.first_nonfinite = start + int(places[int(wrong.argmax())])
+        return x[both], y[both], error[both], places[both]
 
 
 def compare_exactly(

@@ -66,6 +66,12 @@ def test_a_module_that_fails_leaves_nothing_behind(tmp_path):
     assert load_by_path(write(tmp_path, "good", "VALUE = 3\n")).VALUE == 3
 
 
+def test_a_file_that_is_no_python_is_not_imported(tmp_path):
+    """A contract is a Python file; anything else is a usage error that names it."""
+    with pytest.raises(UsageError, match=r"notes\.txt cannot be imported"):
+        load_by_path(tmp_path / "notes.txt")
+
+
 def test_the_repository_is_the_nearest_one_upwards(tmp_path):
     """The repository is the one that karat stands in: the nearest tolerances.toml upwards."""
     inner = tmp_path / "outer" / "inner"
