@@ -91,7 +91,8 @@ def bench_compare() -> None:
     for name, call in rivals.items():
         taken = seconds(call)
         print(f"{name:40} {taken:6.3f} s  karat takes {own / taken:.2f} times that")
-    print(f"{'extra memory of karat.compare':40} {peak(lambda: compare(candidate, golden, rtol=1e-5, atol=1e-5)):6.1f} MiB")
+    most = peak(lambda: compare(candidate, golden, rtol=1e-5, atol=1e-5))
+    print(f"{'extra memory of karat.compare':40} {most:6.1f} MiB")
     print(f"{'extra memory of numpy.allclose':40} {peak(rivals['numpy.allclose']):6.1f} MiB")
 
 

@@ -1,7 +1,7 @@
 """Prints, for each row of tolerances.toml, the worst correct formulation and the faults nearest to it.
 
-The unit is that of a row whose rtol and atol_rms are the same number t: an error e needs t = e / (|golden| + RMS). Run by
-`nox -s measure`; its lines are what the reasons in tolerances.toml quote.
+The unit is that of a row whose rtol and atol_rms are the same number t: an error e needs t = e / (|golden| + RMS). Run
+by `nox -s measure`; its lines are what the reasons in tolerances.toml quote.
 """
 
 import contextlib
@@ -70,9 +70,7 @@ def needed(
 def outcome_of(session: Session, candidate: Candidate, suite: Suite, case: Case, contract: str) -> Outputs | Failure:
     """Run a candidate on one case."""
     contract_row = session.tolerances.contract(contract)
-    return candidate.run(
-        Request(suite, case, contract_row, session.inputs(suite, case), session.goldens(suite))
-    )
+    return candidate.run(Request(suite, case, contract_row, session.inputs(suite, case), session.goldens(suite)))
 
 
 def worst_correct(session: Session, suite: Suite, formulations: list[Candidate]) -> dict[Row, tuple[float, str]]:
@@ -120,7 +118,8 @@ def main() -> None:
                 for row, (t, place) in sorted(worst.items()):
                     if row[0] == contract:
                         limit = session.tolerances.rows[row[1], contract].rtol
-                        print(f"{suite.name} class.{row[1]}.{contract}: limit {limit:.2g}, worst correct {t:.2g} ({place})")
+                        name = f"{suite.name} class.{row[1]}.{contract}"
+                        print(f"{name}: limit {limit:.2g}, worst correct {t:.2g} ({place})")
                 print("  nearest faults, where they belong:", ", ".join(f"{name} {t:.2g}" for name, t in nearest))
 
 

@@ -21,8 +21,8 @@ A py: candidate is a function
   weights        state-dict name -> array: transformer.wte.weight (V, D), transformer.h.0.attn.c_attn.weight (D, 3D), …
   decode_ids     (B, steps): after the prefill, feed these one at a time through the cache, at the positions that follow
   temperatures   probabilities.t<T> is the softmax of last_logits / T
-  max_new_tokens how many tokens greedy_tokens holds. They continue the prompt: from the cache as the prefill left it, not
-                 from decode_ids. greedy_logits are what each of them was chosen from
+  max_new_tokens how many tokens greedy_tokens holds. They continue the prompt: from the cache as the prefill left it,
+                 not from decode_ids. greedy_logits are what each of them was chosen from
 
 Inputs and outputs are in the contract's storage format. attention_scores are q k^T / sqrt(d) before the mask;
 attention_probabilities are after it, exactly 0 where a token may not look. key_cache and value_cache are what attention
@@ -78,8 +78,8 @@ def seeded_weights(model: Model, key: str) -> dict[str, Recipe]:
     """Return recipes of weights in which every parameter matters, exact in bfloat16 and float16.
 
     Projections have a gain of about 1, norms a random weight about 1 and a random bias, so that no parameter can be
-    left out unseen. Every seventh token and every fifth position is quiet: its embedding is 2^-7 or 2^-6 of the others';
-    where the two meet, a row's variance is so near layer_norm_epsilon that its value shows even in 16 bits.
+    left out unseen. Every seventh token and every fifth position is quiet: its embedding is 2^-7 or 2^-6 of the
+    others'; where the two meet, a row's variance is so near layer_norm_epsilon that its value shows even in 16 bits.
     """
     recipes: dict[str, Recipe] = {}
     for name, shape in weight_shapes(model).items():

@@ -1,7 +1,5 @@
 """karat freezes what a trusted reference computes and says whether another implementation computes the same."""
 
-from karat.compare import Statistics as Statistics
-from karat.compare import compare as compare
 from karat.inputs import Dyadic as Dyadic
 from karat.inputs import Integers as Integers
 from karat.inputs import Literal as Literal

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import json
 import os
 import queue
@@ -13,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,10 +28,12 @@ from karat.errors import CandidateError, UsageError
 from karat.exchange import Outputs
 from karat.goldens import GoldenSet
 from karat.suites import Case, Checkpoint, Repository, Suite
+from karat.tensors import Tensor
 from karat.tolerances import Contract
 
 NULL_KINDS = ("zeros", "constant", "noise", "permuted", "stale", "missing")
 _LOG_LIMIT = 1 << 14
+_LONGEST = 1e7  # seconds, about four months
 
 
 @dataclass(frozen=True)
@@ -79,6 +83,8 @@ def open_candidate(spec: str, *, timeout: float = 300.0) -> Candidate:
     kind, colon, rest = spec.partition(":")
     if not colon or not rest or kind not in ("py", "dir", "cmd", "null"):
         raise UsageError(f"no candidate {spec!r}; a spec is py:TARGET, dir:PATH, cmd:COMMAND or null:KIND")
+    if not 0 < timeout <= _LONGEST:
+        raise UsageError(f"a time limit of {timeout:g} s is none; --timeout takes more than 0 and at most {_LONGEST:g}")
     if kind == "py":
         return PythonCandidate(spec, rest, timeout)
     if kind == "dir":
@@ -138,7 +144,7 @@ class FolderCandidate:
 def _read(folder: Path) -> Outputs | Failure:
     try:
         return exchange.read_outputs(folder)
-    except CandidateError as error:
+    except (CandidateError, OSError) as error:
         return Failure("crashed", f"broke the protocol: {error}")
 
 
@@ -162,7 +168,7 @@ class CommandCandidate:
 
     def run(self, request: Request) -> Outputs | Failure:
         """Run the program on one case in a folder of its own."""
-        with tempfile.TemporaryDirectory(prefix="karat-") as folder:
+        with tempfile.TemporaryDirectory(prefix="karat-", ignore_cleanup_errors=True) as folder:
             inputs, outputs = Path(folder, "inputs"), Path(folder, "outputs")
             exchange.write_case(inputs, request.suite, request.case, request.contract, request.arrays)
             outputs.mkdir()
@@ -197,10 +203,20 @@ def _loaded(outputs: Outputs | Failure, case: Case) -> Outputs | Failure:
     wanted = {checkpoint.name: checkpoint.shape for checkpoint in case.checkpoints}
     kept = {}
     for name, tensor in outputs.tensors.items():
-        fits = name in wanted and tensor.shape == wanted[name]
-        # A memory map outlives the removal of its file where files are not locked; the copy is for where they are.
-        kept[name] = tensors.of_array(np.array(tensor.load())) if fits else tensor
+        kept[name] = _in_memory(tensor) if name in wanted and tensor.shape == wanted[name] else tensor
     return Outputs(kept, outputs.unsupported)
+
+
+def _in_memory(tensor: Tensor) -> Tensor:
+    try:
+        return tensors.of_array(np.array(tensor.load()))
+    except (OSError, ValueError, RuntimeError, MemoryError) as error:
+        text = str(error)
+
+    def fail() -> NDArray[Any]:
+        raise CandidateError(text)
+
+    return Tensor(tensor.shape, tensor.dtype, fail)
 
 
 def _ending(code: int) -> str:
@@ -269,7 +285,7 @@ class _Worker:
         try:
             pipe.write(json.dumps(request).encode() + b"\n")
             pipe.flush()
-            line = self._answers.get(timeout=timeout)
+            line = self._wait(timeout)
         except queue.Empty:
             text = f"killed after {timeout:g} s; --timeout sets the limit\n{self._log.text()}"
             return Failure("timeout", text.rstrip())
@@ -282,6 +298,21 @@ class _Worker:
         if not isinstance(answer, dict):
             return Failure("crashed", f"{self._ended()}\n{self._log.text()}".rstrip())
         return answer
+
+    def _wait(self, timeout: float) -> bytes:
+        """Return the next answer, empty if the process ended without one; raise `queue.Empty` at the time limit.
+
+        The pipe may outlive the process, in the hands of a child.
+        """
+        deadline = time.monotonic() + timeout
+        while (left := deadline - time.monotonic()) > 0:
+            ended = self._process.poll() is not None
+            try:
+                return self._answers.get(timeout=min(left, 0.2))
+            except queue.Empty:
+                if ended:
+                    return b""
+        raise queue.Empty
 
     def _ended(self) -> str:
         try:
@@ -297,20 +328,31 @@ class _Worker:
                 self._process.stdin.close()
 
 
+def _is_module(name: str) -> bool:
+    """Say whether the first part of a dotted name can be imported from here; nothing is imported."""
+    try:
+        top = name.partition(".")[0]
+        return Path(f"{top}.py").is_file() or Path(top).is_dir() or importlib.util.find_spec(top) is not None
+    except (ImportError, ValueError):
+        return False
+
+
 class PythonCandidate:
     """A Python function, called in a process of its own that is started anew after a crash or a timeout."""
 
     def __init__(self, spec: str, target: str, timeout: float) -> None:
         """Raise `UsageError` if the target is a file or folder that does not exist."""
         path = Path(target)
-        if (path.suffix == ".py" or os.sep in target) and not path.exists():
-            raise UsageError(f"no candidate {spec!r}: there is no {target}")
+        is_file = path.suffix == ".py" or os.sep in target
+        if not (path.exists() if is_file else path.is_dir() or _is_module(target)):
+            kind = "" if is_file else "folder or module "
+            raise UsageError(f"no candidate {spec!r}: there is no {kind}{target}")
         self.spec, self.target, self.timeout = spec, target, timeout
         self._worker: _Worker | None = None
 
     def run(self, request: Request) -> Outputs | Failure:
         """Call the function on one case."""
-        with tempfile.TemporaryDirectory(prefix="karat-") as folder:
+        with tempfile.TemporaryDirectory(prefix="karat-", ignore_cleanup_errors=True) as folder:
             inputs, outputs = Path(folder, "inputs"), Path(folder, "outputs")
             exchange.write_case(inputs, request.suite, request.case, request.contract, request.arrays)
             outputs.mkdir()
@@ -365,7 +407,11 @@ class NullCandidate:
             else:
                 whole = np.zeros(checkpoint.shape, array.dtype)
                 whole[checkpoint.kept_index] = array
-                dtype = np.dtype(np.int64) if checkpoint.dtype == "integer" else formats.lookup(request.contract.storage).dtype
+                dtype = (
+                    np.dtype(np.int64)
+                    if checkpoint.dtype == "integer"
+                    else formats.lookup(request.contract.storage).dtype
+                )
                 found[checkpoint.name] = tensors.of_array(whole.astype(dtype))
         return Outputs(found, tuple(helpless))
 
@@ -387,7 +433,7 @@ class NullCandidate:
 
     @staticmethod
     def _stale(request: Request, checkpoint: str, golden: NDArray[Any]) -> NDArray[Any]:
-        """Return what another case left at the checkpoint, else another checkpoint of the case; the golden if all equal."""
+        """Return what another case left at the checkpoint, else another checkpoint; the golden if all are equal."""
         known = request.goldens.goldens
         others = [(case.name, checkpoint) for case in request.suite.cases if case.name != request.case.name]
         others += [(request.case.name, other.name) for other in request.case.checkpoints if other.name != checkpoint]

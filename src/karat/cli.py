@@ -124,7 +124,7 @@ def _suite_text(suite: Suite, selection: Selection, *, with_checkpoints: bool) -
 
 def _export(repository: Repository, options: argparse.Namespace) -> int:
     from karat import exchange, gate
-    from karat.errors import GoldenError
+    from karat.errors import GoldenError, UsageError
     from karat.goldens import GoldenSet
     from karat.tolerances import read_tolerances
 
@@ -141,7 +141,10 @@ def _export(repository: Repository, options: argparse.Namespace) -> int:
             if selection.has(suite.name, case.name):
                 folder = options.to / suite.name / case.name
                 arrays = goldens.draw_inputs(case)
-                exchange.write_case(folder, suite, case, contract, arrays, file_format=options.file_format)
+                try:
+                    exchange.write_case(folder, suite, case, contract, arrays, file_format=options.file_format)
+                except OSError as error:
+                    raise UsageError(f"cannot write {folder}: {error.strerror}") from None
                 print(f"{folder}: {len(case.checkpoints)} checkpoints wanted, {contract.storage}")
     print(f"put each case's outputs beside its inputs, as outputs.safetensors, and run: karat check dir:{options.to}")
     return 0
@@ -150,9 +153,12 @@ def _export(repository: Repository, options: argparse.Namespace) -> int:
 def _check(repository: Repository, options: argparse.Namespace) -> int:
     from karat import report as reports
     from karat.candidates import open_candidate
+    from karat.errors import UsageError
     from karat.session import check
     from karat.suites import Selection
 
+    if options.json == options.junit == "-":
+        raise UsageError("--json - and --junit - would be mixed on standard output; give one of them a file")
     selection = Selection.parse(options.select)
     required = Selection.parse(options.require) if options.require else None
     if required is not None:
@@ -163,11 +169,11 @@ def _check(repository: Repository, options: argparse.Namespace) -> int:
     finally:
         candidate.close()
     written = "-" in (options.json, options.junit)
+    print(reports.text(report, repository), file=sys.stderr if written else sys.stdout, flush=True)
     if options.json:
         _write(options.json, reports.as_json(report) + "\n")
     if options.junit:
         _write(options.junit, reports.as_junit(report, repository))
-    print(reports.text(report, repository), file=sys.stderr if written else sys.stdout)
     return report.exit_code
 
 

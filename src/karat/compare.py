@@ -43,7 +43,8 @@ class Statistics:
 
 def root_mean_square(array: NDArray[Any], judged: NDArray[np.bool_] | None = None) -> float:
     """Return the RMS of the finite elements that are judged, 0 if there are none."""
-    values = array.astype(np.float64) if judged is None else array[np.broadcast_to(judged, array.shape)]
+    counted = array if judged is None else array[np.broadcast_to(judged, array.shape)]
+    values = counted.astype(np.float64)
     values = values[np.isfinite(values)]
     return math.sqrt(float(np.mean(np.square(values)))) if values.size else 0.0
 
@@ -75,12 +76,14 @@ def compare(
     total = _Totals()
     for start in range(0, golden.size, _BLOCK):
         cut = slice(start, start + _BLOCK)
-        x, y = found[cut].astype(np.float64), wanted[cut].astype(np.float64)
+        with np.errstate(invalid="ignore"):  # a signalling NaN is a NaN
+            x, y = found[cut].astype(np.float64), wanted[cut].astype(np.float64)
         places = None
         if counted is not None and not counted[cut].all():
             places = np.flatnonzero(counted[cut])
             x, y = x[places], y[places]
-        total.add(x, y, rtol, atol, start, places)
+        with np.errstate(all="ignore"):  # a candidate may be wrong by more than float64 holds
+            total.add(x, y, rtol, atol, start, places)
     worst = total.first_nonfinite if total.first_nonfinite >= 0 else total.worst
     return Statistics(
         elements=total.elements,
@@ -115,8 +118,7 @@ class _Totals:
     ) -> None:
         """Take in a block, candidate `x` and golden `y`; `places` are its elements' places after `start`, None: all."""
         self.elements += x.size
-        with np.errstate(invalid="ignore", over="ignore"):
-            error = x - y
+        error = x - y
         np.abs(error, out=error)
         if not np.isfinite(error).all():
             x, y, error, places = self._set_nonfinite_aside(x, y, error, start, places)
@@ -132,9 +134,8 @@ class _Totals:
         if largest == 0:
             return
         self.max_abs = max(self.max_abs, largest)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            self.max_rel = max(self.max_rel, float(np.where(y != 0, error / magnitude, 0).max()))
-            share = np.where(error > 0, error / allowed, 0)  # infinite where nothing is allowed
+        self.max_rel = max(self.max_rel, float(np.where(y != 0, error / magnitude, 0).max()))
+        share = np.where(error > 0, error / allowed, 0)  # infinite where nothing is allowed
         peak = int(share.argmax())
         if share[peak] > self.used:
             self.used = float(share[peak])
@@ -161,18 +162,23 @@ class _Totals:
 
 
 def compare_exactly(
-    candidate: NDArray[Any], golden: NDArray[Any], accepted: NDArray[np.bool_] | None = None
+    candidate: NDArray[Any],
+    golden: NDArray[Any],
+    *,
+    accepted: NDArray[np.bool_] | None = None,
+    judged: NDArray[np.bool_] | None = None,
 ) -> Statistics:
-    """Compare integers or booleans: equal, or `accepted` (same shape) although they differ."""
+    """Compare integers or booleans: equal, or `accepted` (of their shape) though not; `judged` as in `compare`."""
     if candidate.shape != golden.shape:
         raise ValueError(f"candidate {candidate.shape} and golden {golden.shape} differ in shape")
-    differing = np.asarray(candidate != golden)
+    counted = np.ones(golden.shape, bool) if judged is None else np.broadcast_to(judged, golden.shape)
+    differing = np.asarray(candidate != golden) & counted
     if accepted is not None:
-        differing &= ~accepted
+        differing = differing & ~accepted
     indices = np.flatnonzero(differing)
     worst = _unravel(int(indices[0]), golden.shape) if indices.size else None
     return Statistics(
-        elements=golden.size,
+        elements=int(np.count_nonzero(counted)),
         mismatched=indices.size,
         max_abs=0.0,
         max_rel=0.0,
@@ -199,31 +205,30 @@ def tied_indices(
     Args:
         candidate: indices into the last axis of `values`, integer.
         golden: the right indices, the same shape: that of `values` without its last axis, or with another length there
-            (the top k of each row).
+            (k choices from each row).
         values: the golden's values, shape (…, n).
         rtol: two values tie if they differ by at most 2 * (atol + rtol * |value|): each may be off by one tolerance.
         atol: see `rtol`.
         sequential: entries along the last axis depend on the earlier ones: after an accepted tie all is accepted.
 
-    An index outside 0…n-1, or twice in a row of a top k, ties with nothing. Returns booleans of the shape of `golden`.
+    An index outside 0…n-1, or twice among the k of a row, ties with nothing; equal infinities tie. Returns
+    booleans of the shape of `golden`.
     """
-    rows = values[..., None, :] if golden.ndim == values.ndim and not sequential else values
+    one_row_each = golden.ndim == values.ndim  # several choices from one row, as in a top k
+    rows = np.broadcast_to(values[..., None, :] if one_row_each else values, (*golden.shape, values.shape[-1]))
     inside = (candidate >= 0) & (candidate < values.shape[-1])
-    chosen = np.where(inside, candidate, 0).astype(np.int64)
-    rows = np.broadcast_to(rows, (*golden.shape, values.shape[-1]))
-    found = np.take_along_axis(rows, chosen[..., None], -1)[..., 0]
+    found = np.take_along_axis(rows, np.where(inside, candidate, 0).astype(np.int64)[..., None], -1)[..., 0]
     wanted = np.take_along_axis(rows, golden.astype(np.int64)[..., None], -1)[..., 0]
-    tied = inside & (np.abs(found - wanted) <= 2 * (atol + rtol * np.abs(wanted)))
+    with np.errstate(invalid="ignore"):
+        near = np.isfinite(wanted) & (np.abs(found - wanted) <= 2 * (atol + rtol * np.abs(wanted)))
+    tied = inside & (near | (found == wanted))
     if sequential:
         differs = candidate != golden
-        first = np.cumsum(differs, axis=-1) == 1
-        first &= differs
-        decided = np.logical_or.accumulate(first, axis=-1)
-        accepted_first = np.any(first & tied, axis=-1, keepdims=True)
-        return np.asarray(decided & accepted_first)
-    if golden.ndim == values.ndim:
-        repeated = (chosen[..., :, None] == chosen[..., None, :]).sum(-1) > 1
-        tied &= ~repeated
+        first = differs & (np.cumsum(differs, axis=-1) == 1)
+        after_first = np.logical_or.accumulate(first, axis=-1)
+        return np.asarray(after_first & np.any(first & tied, axis=-1, keepdims=True))
+    if one_row_each:
+        tied &= (candidate[..., :, None] == candidate[..., None, :]).sum(-1) == 1
     return np.asarray(tied)
 
 

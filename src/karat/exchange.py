@@ -29,11 +29,14 @@ class Outputs:
 
 
 def in_storage(arrays: Mapping[str, NDArray[Any]], contract: Contract) -> dict[str, NDArray[Any]]:
-    """Return `arrays` with the floating ones in the contract's storage format; nothing is rounded."""
-    return {
-        name: formats.convert_exactly(array, contract.storage) if array.dtype.kind == "f" else array
-        for name, array in arrays.items()
-    }
+    """Return `arrays` with the floating ones in the contract's storage format; raise `UsageError` rather than round."""
+    stored = {}
+    for name, array in arrays.items():
+        try:
+            stored[name] = formats.convert_exactly(array, contract.storage) if array.dtype.kind == "f" else array
+        except ValueError as error:
+            raise UsageError(f"input {name!r} cannot be given under the contract {contract.name}: {error}") from None
+    return stored
 
 
 def case_description(suite: Suite, case: Case, contract: Contract) -> dict[str, Any]:
@@ -109,7 +112,10 @@ def read_outputs(folder: Path) -> Outputs:
     """
     readers = {"outputs.safetensors": tensors.read_safetensors, "outputs.h5": tensors.read_h5}
     present = [name for name in readers if (folder / name).is_file()]
-    arrays = sorted(folder.rglob("*.npy"))
+    arrays = sorted(path for path in folder.rglob("*.npy") if path.relative_to(folder).parts[0] != "inputs")
+    for path in (*arrays, *(folder / name for name in readers if (folder / name).exists())):
+        if not path.is_file():
+            raise CandidateError(f"{path} is not a regular file")
     if len(present) + bool(arrays) > 1:
         raise CandidateError(
             f"{folder} holds outputs of several kinds: {', '.join([*present, *['*.npy'][: len(arrays)]])}"

@@ -51,7 +51,7 @@ def wrap(**replacements: Callable[[Any], Any]) -> Callable[[Any], None]:
 
 def load_faults(repository: Repository, suite: Suite) -> tuple[Fault, ...]:
     """Return the faults catalogued in `generators/<suite>_faults.py`, none if there is no such file."""
-    path = repository.generator(suite.name).with_name(f"{suite.function}_faults.py")
+    path = repository.faults(suite.name)
     return tuple(load_by_path(path).FAULTS) if path.is_file() else ()
 
 
@@ -163,12 +163,13 @@ def visibility_text(repository: Repository, suite: Suite, contract: str = "float
     session = Session(repository, FaultyCandidate(plain_file(repository, suite), suite.function, None), [suite])
     rows = [visibility_rows(session, suite, fault, contract) for fault in load_faults(repository, suite)]
     manifest = goldens.sha256_of_file(repository.goldens / suite.name / goldens.MANIFEST)
+    catalogue = goldens.sha256_of_file(repository.faults(suite.name))
     lines = [
         f"# What the goldens of `{suite.name}` see",
         "",
         (
             f"Each fault planted in the plain candidate and checked under {contract}. Written by"
-            f" `{goldens.freeze_command(suite.name)}`; of the goldens with the manifest {manifest}."
+            f" `{goldens.freeze_command(suite.name)}`; of the manifest {manifest} and the faults {catalogue}."
         ),
         "",
         "## By case: the first divergence, – where the case cannot see the fault",

@@ -65,8 +65,8 @@ def freeze(repository: Repository, name: str, *, weights: str | None = None) -> 
     `weights` is a hub name or a folder of weights that replace the seeded ones: the suite is then `name@weights`.
     Raise `FreezeError` where reference, witness or contract disagree.
     """
-    generator = load_by_path(repository.generator(name))
     suite, stored, config = repository.suite(name), dict[str, NDArray[Any]](), dict[str, Any]()
+    generator = load_by_path(repository.generator(name))
     if weights is not None:
         config, stored = generator.weights_from(weights)
         name_of_source = Path(weights).resolve().name if Path(weights).is_dir() else weights.strip("/")
@@ -151,9 +151,9 @@ def _reference(suite: Suite, case: Case, arrays: Arrays, generator: ModuleType) 
     first, second = generator.reference(case, arrays), generator.reference(case, arrays)
     for checkpoint in case.checkpoints:
         place = f"{suite.name}/{case.name}/{checkpoint.name}"
-        if checkpoint.name not in first:
-            raise FreezeError(f"{place}: the reference does not produce it")
-        array = first[checkpoint.name]
+        array = first.get(checkpoint.name)
+        if not isinstance(array, np.ndarray):
+            raise FreezeError(f"{place}: the reference does not produce it, or not as an array")
         wanted = {"storage": "float64", "integer": "int64", "bool": "bool"}[checkpoint.dtype]
         if array.shape != checkpoint.shape or array.dtype.name != wanted:
             raise FreezeError(
@@ -171,11 +171,12 @@ def _witnessed(suite: Suite, case: Case, arrays: Arrays, found: Arrays, generato
     second = generator.witness(case, arrays)
     worst = (0.0, "")
     for checkpoint in case.checkpoints:
-        golden, other = found[checkpoint.name][checkpoint.kept_index], second[checkpoint.name][checkpoint.kept_index]
-        judged = np.broadcast_to(_judged(case, checkpoint, arrays), golden.shape)
-        scale = np.abs(golden[judged]).max()
-        apart = float(np.abs(golden[judged] - other[judged]).max() / scale) if scale else 0.0
         place = f"{suite.name}/{case.name}/{checkpoint.name}"
+        other = np.asarray(second.get(checkpoint.name, ()))
+        if other.shape != checkpoint.shape:
+            raise FreezeError(f"{place}: the witness ({generator.WITNESS}) gives {other.shape}, not {checkpoint.shape}")
+        cut = checkpoint.kept_index
+        apart = _apart(other[cut], found[checkpoint.name][cut], _judged(case, checkpoint, arrays))
         if not apart <= (WITNESS_LIMIT if checkpoint.dtype == "storage" else 0):
             raise FreezeError(
                 f"{place}: the witness ({generator.WITNESS}) differs by {apart:.2e} of the checkpoint's scale, allowed"
@@ -183,6 +184,18 @@ def _witnessed(suite: Suite, case: Case, arrays: Arrays, found: Arrays, generato
             )
         worst = max(worst, (apart, place))
     return worst
+
+
+def _apart(candidate: NDArray[Any], golden: NDArray[Any], judged: NDArray[np.bool_]) -> float:
+    """Return the largest difference over the judged elements in units of the largest |golden|, infinite for NaN."""
+    counted = np.broadcast_to(judged, golden.shape)
+    first, second = candidate[counted].astype(np.float64), golden[counted].astype(np.float64)
+    if np.array_equal(first, second):
+        return 0.0
+    if not (np.isfinite(first).all() and np.isfinite(second).all()):
+        return math.inf
+    scale = float(np.abs(second).max())
+    return float(np.abs(first - second).max()) / scale if scale else math.inf
 
 
 def _judged(case: Case, checkpoint: Checkpoint, arrays: Arrays) -> NDArray[np.bool_]:
@@ -212,9 +225,7 @@ def drift(repository: Repository, suite: Suite, fresh: Path) -> tuple[float, str
             place = f"{suite.name}/{case.name}/{checkpoint.name}"
             if old.shape != now.shape:
                 return math.inf, place
-            judged = np.broadcast_to(_judged(case, checkpoint, arrays), old.shape)
-            scale = float(np.abs(old[judged]).max()) or 1.0
-            worst = max(worst, (float(np.abs(old[judged] - now[judged]).max()) / scale, place))
+            worst = max(worst, (_apart(now, old, _judged(case, checkpoint, arrays)), place))
     return worst
 
 

@@ -64,7 +64,11 @@ def _repository_findings(repository: Repository) -> list[Finding]:
     for path in sorted(repository.goldens.glob("*")):
         if path.name.startswith(".") and path.name.endswith(".new"):
             continue  # a freeze that runs, or was killed: nothing reads it
-        if path.name not in repository.suites:
+        if path.name in repository.unreadable:
+            why = repository.unreadable[path.name]
+            message = f"its config.json is not what its contract wrote ({why}); run: {freeze_command(path.name)}"
+            findings.append(Finding("damaged", path.name, None, None, f"goldens/{path.name}/config.json", message))
+        elif path.name not in repository.suites:
             findings.append(
                 Finding(
                     "unlisted",
@@ -143,8 +147,12 @@ def _chain_findings(repository: Repository, suite: Suite, frozen: GoldenSet) -> 
             message = f"{file} {change} since the goldens were frozen; run: {freeze_command(suite.name)}"
             findings.append(Finding("stale", suite.name, None, None, file, message))
     table = frozen.folder / VISIBILITY
-    if table.is_file() and sha256_of_file(frozen.folder / MANIFEST) not in table.read_text(encoding="utf-8"):
-        message = f"{VISIBILITY} was computed from other goldens; run: {freeze_command(suite.name)}"
+    chained = [frozen.folder / MANIFEST, repository.faults(suite.name)]
+    if table.is_file() and not all(
+        path.is_file() and sha256_of_file(path) in table.read_text(encoding="utf-8", errors="replace")
+        for path in chained
+    ):
+        message = f"{VISIBILITY} was computed from other goldens or faults; run: {freeze_command(suite.name)}"
         findings.append(Finding("stale", suite.name, None, None, f"goldens/{suite.name}/{VISIBILITY}", message))
     return findings
 

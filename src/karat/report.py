@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import groupby
@@ -48,7 +49,15 @@ def text(report: Report, repository: Repository) -> str:
             lines.append(f"note: {place}: not asked for and not compared: {shown}")
     lines += _hints(report)
     lines.append(_sum_line(report))
-    return "\n".join(lines)
+    return printable("\n".join(lines))
+
+
+def printable(message: str) -> str:
+    """Return a text with control characters and lone surrogates, which a candidate may have put there, escaped."""
+    return "".join(
+        c if c in "\n\t" or (c.isprintable() and not "\ud800" <= c <= "\udfff") else c.encode("unicode_escape").decode()
+        for c in message
+    )
 
 
 def _case_line(report: Report, verdicts: Sequence[Verdict]) -> str:
@@ -162,7 +171,8 @@ def _hints(report: Report) -> list[str]:
     if first is not None:
         prefix = ".".join(first.checkpoint.split(".")[:-1])
         pattern = f"{first.suite}/{first.case}/{prefix + '.*' if prefix else first.checkpoint}"
-        return [f"hint: karat check '{report.candidate}' '{pattern}' --contract {first.contract} checks only this part"]
+        words = ["karat", "check", report.candidate, pattern, "--contract", first.contract]
+        return [f"hint: {shlex.join(words)} checks only this part"]
     if report.exit_code == 5:
         reasons = sorted({verdict.text for verdict in report.verdicts if verdict.text})
         return [f"hint: nothing was compared: {reason}" for reason in reasons[:3]]
@@ -270,7 +280,8 @@ def findings_json(findings: Iterable[Finding]) -> list[dict[str, Any]]:
 
 def as_junit(report: Report, repository: Repository) -> str:
     """Return the report as JUnit XML: a test suite for each case and contract, a test case for each checkpoint."""
-    root = ET.Element("testsuites", name="karat", tests=str(len(report.verdicts)))
+    number = len(report.verdicts) + len(report.findings)
+    root = ET.Element("testsuites", name="karat", tests=str(number))
     for key, group in groupby(report.verdicts, key=lambda verdict: (verdict.suite, verdict.case, verdict.contract)):
         verdicts = list(group)
         kinds = [_junit_kind(report, verdict) for verdict in verdicts]
@@ -290,7 +301,7 @@ def as_junit(report: Report, repository: Repository) -> str:
                 element.text = _xml_safe("\n".join(explain(verdict, repository)))
     for finding in report.findings:
         suite = ET.SubElement(root, "testsuite", name="goldens", tests="1", failures="0", errors="1", skipped="0")
-        test = ET.SubElement(suite, "testcase", classname="goldens", name=finding.file)
+        test = ET.SubElement(suite, "testcase", classname="goldens", name=_xml_safe(finding.file))
         ET.SubElement(test, "error", message=finding.kind).text = _xml_safe(finding.message)
     ET.indent(root)
     return ET.tostring(root, encoding="unicode", xml_declaration=True) + "\n"

@@ -16,8 +16,8 @@ from karat.errors import GoldenError, UsageError
 from karat.gate import Finding
 from karat.goldens import GoldenSet
 from karat.suites import Case, Repository, Selection, Suite
-from karat.tolerances import Tolerances, read_tolerances
-from karat.verdicts import STATUSES, Verdict, blank, judge, mark_first_divergence
+from karat.tolerances import Contract, Tolerances, read_tolerances
+from karat.verdicts import STATUS_OF_KIND, STATUSES, Verdict, blank, judge
 
 _EXIT_ORDER = (3, 2, 4, 1, 5)  # the worst first
 _EXIT_OF_STATUS = {
@@ -34,7 +34,6 @@ _EXIT_OF_STATUS = {
     "golden-damaged": 3,
     "golden-stale": 3,
 }
-_STATUS_OF_FINDING = {"missing": "golden-missing", "damaged": "golden-damaged"}
 
 
 @dataclass(frozen=True)
@@ -120,27 +119,32 @@ class Session:
         return self._verdicts[key]
 
     def _judge(self, suite: Suite, case: Case, contract: str) -> list[Verdict]:
-        request = Request(suite, case, self.tolerances.contract(contract), {}, GoldenSet("", Path(), {}))
-        blocked = [self._blocked(request, suite, case, checkpoint.name) for checkpoint in case.checkpoints]
-        if all(verdict is not None for verdict in blocked):
-            return [verdict for verdict in blocked if verdict is not None]
+        # A contract without a row is a finding of the gate, which blocks the whole suite.
+        row = self.tolerances.contracts.get(contract) or Contract(contract, contract, contract, "unknown")
+        request = Request(suite, case, row, {}, GoldenSet("", Path(), {}))
+        blocked = self._blocked(request)
+        if len(blocked) == len(case.checkpoints):
+            return list(blocked.values())
         try:
             request = replace(request, goldens=self.goldens(suite), arrays=self.inputs(suite, case))
-            outcome = self.candidate.run(request)
-            if not isinstance(outcome, Failure):
-                self._note_extra(suite, case, set(outcome.tensors))
-            judged = judge(request, outcome, self.tolerances)
         except GoldenError as error:
-            status = _STATUS_OF_FINDING.get(error.kind, "golden-stale")
+            status = STATUS_OF_KIND.get(error.kind, "golden-stale")
             return [blank(request, checkpoint, status, str(error)) for checkpoint in case.checkpoints]
-        return mark_first_divergence([block or own for block, own in zip(blocked, judged, strict=True)])
+        outcome = self.candidate.run(request)
+        if not isinstance(outcome, Failure):
+            self._note_extra(suite, case, set(outcome.tensors))
+        return judge(request, outcome, self.tolerances, blocked)
 
-    def _blocked(self, request: Request, suite: Suite, case: Case, checkpoint: str) -> Verdict | None:
-        for finding in self.findings:
-            if finding.suite is None or finding.concerns(suite.name, case.name, checkpoint):
-                status = _STATUS_OF_FINDING.get(finding.kind, "golden-stale")
-                return blank(request, case.checkpoint(checkpoint), status, finding.message)
-        return None
+    def _blocked(self, request: Request) -> dict[str, Verdict]:
+        """Return the verdicts of the checkpoints that a finding of the gate touches, the first finding deciding."""
+        found: dict[str, Verdict] = {}
+        for checkpoint in request.case.checkpoints:
+            for finding in self.findings:
+                if finding.suite is None or finding.concerns(request.suite.name, request.case.name, checkpoint.name):
+                    status = STATUS_OF_KIND.get(finding.kind, "golden-stale")
+                    found[checkpoint.name] = blank(request, checkpoint, status, finding.message)
+                    break
+        return found
 
     def goldens(self, suite: Suite) -> GoldenSet:
         """Return the goldens of a suite; raise `GoldenError` if the manifest is missing or damaged."""
@@ -182,11 +186,14 @@ def check(
     contracts = contracts or ("float32",)
     suites = [suite for suite in repository.suites.values() if selection.has(suite.name)]
     session = Session(repository, candidate, suites)
-    blocking = [finding for finding in session.findings if finding.suite is None]
-    if any(finding.kind == "tolerance" for finding in blocking):
+    try:
+        known = session.tolerances.contracts
+    except UsageError:  # tolerances.toml cannot be read, which is a finding
         return Report(candidate.spec, (), session.findings, required=required)
     for contract in contracts:
-        session.tolerances.contract(contract)
+        declared = any(contract in suite.contracts for suite in repository.suites.values())
+        if contract not in known and not declared:
+            session.tolerances.contract(contract)
         if not any(contract in suite.contracts for suite in suites):
             raise UsageError(f"no selected suite declares the contract {contract}; declared: {_declared(suites)}")
     verdicts = [

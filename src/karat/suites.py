@@ -130,6 +130,7 @@ class Case:
             if label not in self.padding:
                 continue
             valid = np.asarray(inputs[self.padding[label]]) != 0  # (batch, length)
+            valid = valid[checkpoint.kept_index[0]]
             later = checkpoint.shape[axis] - valid.shape[1]  # tokens that came after the prompt are never padding
             valid = np.pad(valid, ((0, 0), (0, later)), constant_values=True)[:, checkpoint.kept_index[axis]]
             shape = [1] * len(checkpoint.shape)
@@ -194,7 +195,8 @@ def load_by_path(path: Path) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # dataclasses and pickle look their module up
     try:
-        spec.loader.exec_module(module)
+        # The text, not a cached compilation of it: what runs must be what is hashed.
+        exec(compile(path.read_bytes(), str(path), "exec"), module.__dict__)  # noqa: S102
     except BaseException:
         del sys.modules[name]
         raise
@@ -220,6 +222,11 @@ class Repository:
         """Return the file of the reference of `suite`."""
         return self._one(self.root / "generators", suite)
 
+    def faults(self, suite: str) -> Path:
+        """Return the file of the faults of `suite`, beside its reference."""
+        path = self.generator(suite)
+        return path.with_name(f"{path.stem}_faults.py")
+
     def _one(self, folder: Path, suite: str) -> Path:
         base = suite.partition("@")[0]
         return next(iter(sorted(folder.rglob(f"{base}.py"))), folder / f"{base}.py")
@@ -227,7 +234,17 @@ class Repository:
     @cached_property
     def suites(self) -> dict[str, Suite]:
         """Return the suites by name: one for each file in `validators/`, one for each `goldens/<suite>@<weights>/`."""
+        return self._found[0]
+
+    @cached_property
+    def unreadable(self) -> dict[str, str]:
+        """Return the names of the goldens of outside weights whose `config.json` no contract understands, and why."""
+        return self._found[1]
+
+    @cached_property
+    def _found(self) -> tuple[dict[str, Suite], dict[str, str]]:
         found: dict[str, Suite] = {}
+        unreadable: dict[str, str] = {}
         modules: dict[str, ModuleType] = {}
         for path in sorted((self.root / "validators").rglob("*.py")):
             if path.name.startswith("_"):
@@ -238,10 +255,14 @@ class Repository:
                 raise UsageError(f"{path} must define SUITE, a karat.Suite named {path.stem!r}")
             found[suite.name] = suite
         for path in sorted(self.goldens.glob("*@*/config.json")):
-            base = path.parent.name.partition("@")[0]
+            name = path.parent.name
+            base = name.partition("@")[0]
             if base in modules:
-                found[path.parent.name] = modules[base].suite_of_weights(path.parent.name, json.loads(path.read_text()))
-        return found
+                try:
+                    found[name] = modules[base].suite_of_weights(name, json.loads(path.read_text(encoding="utf-8")))
+                except Exception as error:  # noqa: BLE001 - the contract's own code on a file that may be damaged
+                    unreadable[name] = f"{type(error).__name__}: {error}"
+        return found, unreadable
 
     def suite(self, name: str) -> Suite:
         """Return the suite called `name`; raise `UsageError` with the known names if there is none."""

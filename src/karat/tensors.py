@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,49 +96,71 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
 
     Own code because the library's NumPy reader knows neither float8 nor, without help, bfloat16, and reads whole files.
     """
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        if size < 8 or length > min(size - 8, _HEADER_LIMIT):
-            raise CandidateError(f"{path}: damaged: a header of {length} bytes in a file of {size}")
-        try:
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            if size < 8 or length > min(size - 8, _HEADER_LIMIT):
+                raise CandidateError(f"{path}: damaged: a header of {length} bytes in a file of {size}")
             header = json.loads(file.read(length))
-        except (ValueError, RecursionError) as error:
-            raise CandidateError(f"{path}: damaged: the header is not JSON ({error})") from None
+    except OSError as error:
+        raise CandidateError(f"{path}: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:
+        raise CandidateError(f"{path}: damaged: the header is not JSON ({error})") from None
     if not isinstance(header, dict):
         raise CandidateError(f"{path}: damaged: the header is not a mapping")
     start = 8 + length
-    return {
-        name: _safetensors_entry(path, name, entry, start, size)
-        for name, entry in header.items()
-        if name != "__metadata__"
-    }
+    entries = {name: _Entry.parse(path, name, entry) for name, entry in header.items() if name != "__metadata__"}
+    end = 0
+    for name, entry in sorted(entries.items(), key=lambda item: (item[1].begin, item[1].end)):
+        if entry.begin != end:
+            raise CandidateError(f"{path}: damaged: the bytes of {name!r} begin at {entry.begin}, not at {end}")
+        end = entry.end
+    if start + end != size:
+        raise CandidateError(f"{path}: damaged: {size - start} bytes of data where its header promises {end}")
+    return {name: Tensor(entry.shape, entry.dtype, entry.loader(path, start)) for name, entry in entries.items()}
 
 
-def _safetensors_entry(path: Path, name: str, entry: Any, start: int, size: int) -> Tensor:
-    try:
-        dtype_name, shape, (begin, end) = entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]
-        whole = all(type(n) is int and n >= 0 for n in (*shape, begin, end))
-    except (TypeError, KeyError, ValueError):
-        whole = False
-    if not whole:
-        raise CandidateError(f"{path}: damaged: the entry of {name!r} is not dtype, shape and data_offsets")
-    if dtype_name not in _SAFETENSORS_DTYPES:
-        raise CandidateError(f"{path}: {name!r} has the dtype {dtype_name!r}, which karat does not read")
-    dtype = _SAFETENSORS_DTYPES[dtype_name]
-    if end - begin != math.prod(shape) * dtype.itemsize or start + end > size:
-        raise CandidateError(f"{path}: damaged: the bytes of {name!r} are cut short or do not fit its shape {shape}")
+@dataclass(frozen=True)
+class _Entry:
+    """What the header of a safetensors file says of one tensor."""
 
-    def load() -> NDArray[Any]:
-        if math.prod(shape) == 0:
-            return np.zeros(shape, dtype)
-        raw: NDArray[np.uint8] = np.memmap(path, dtype=np.uint8, mode="c", offset=start + begin, shape=(end - begin,))
-        if (start + begin) % dtype.itemsize:  # a writer that does not pad its header: copy to align
-            raw = np.array(raw)
-        array: NDArray[Any] = raw.view(dtype).reshape(shape)
-        return array
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+    begin: int
+    end: int
 
-    return Tensor(shape, dtype, load)
+    @staticmethod
+    def parse(path: Path, name: str, entry: Any) -> _Entry:
+        """Return the entry; raise `CandidateError` where it contradicts itself."""
+        match entry:
+            case {"dtype": str(dtype_name), "shape": [*shape], "data_offsets": [begin, end]}:
+                whole = all(type(n) is int and n >= 0 for n in (*shape, begin, end))
+            case _:
+                whole = False
+        if not whole:
+            raise CandidateError(f"{path}: damaged: the entry of {name!r} is not dtype, shape and data_offsets")
+        if dtype_name not in _SAFETENSORS_DTYPES:
+            raise CandidateError(f"{path}: {name!r} has the dtype {dtype_name!r}, which karat does not read")
+        dtype = _SAFETENSORS_DTYPES[dtype_name]
+        if end - begin != math.prod(shape) * dtype.itemsize:
+            raise CandidateError(f"{path}: damaged: {end - begin} bytes for {name!r} of shape {tuple(shape)}")
+        return _Entry(dtype, tuple(shape), begin, end)
+
+    def loader(self, path: Path, start: int) -> Callable[[], NDArray[Any]]:
+        """Return a function that maps the tensor into memory, copy on write."""
+
+        def load() -> NDArray[Any]:
+            if self.begin == self.end:
+                return np.zeros(self.shape, self.dtype)
+            offset, length = start + self.begin, self.end - self.begin
+            raw: NDArray[np.uint8] = np.memmap(path, dtype=np.uint8, mode="c", offset=offset, shape=(length,))
+            if offset % self.dtype.itemsize:  # a writer that does not pad its header: copy to align
+                raw = np.array(raw)
+            array: NDArray[Any] = raw.view(self.dtype).reshape(self.shape)
+            return array
+
+        return load
 
 
 # --- npy ------------------------------------------------------------------------------------------------------------
@@ -150,11 +173,20 @@ def read_npy(path: Path) -> Tensor:
     becomes `|V1`, which could be either kind, and is refused.
     """
     try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, OSError, EOFError, TypeError, SyntaxError, OverflowError) as error:
-        raise CandidateError(f"{path}: not a readable .npy file: {error}") from None
-    if not isinstance(array, np.ndarray):
+        with path.open("rb") as file:
+            magic = file.read(6)
+    except OSError as error:
+        raise CandidateError(f"{path}: {error.strerror}") from None
+    if magic[:2] == b"PK":
         raise CandidateError(f"{path}: an .npz archive; write one .npy for each checkpoint")
+    if magic != b"\x93NUMPY":
+        raise CandidateError(f"{path}: not a readable .npy file")
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            array: NDArray[Any] = np.lib.format.open_memmap(path, mode="c")
+    except Exception as error:  # noqa: BLE001 - whatever NumPy's parser raises on a damaged header
+        lost = "; write float8 as safetensors" if "f1" in str(error) else ""
+        raise CandidateError(f"{path}: not a readable .npy file: {error}{lost}") from None
     dtype = _typed(array.dtype, str(path))
     return Tensor(array.shape, dtype, lambda: _as_native(array, dtype))
 
@@ -184,7 +216,7 @@ def _typed(dtype: np.dtype[Any], place: str) -> np.dtype[Any]:
 
 def _as_native(array: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
     if array.dtype.kind == "V" and array.dtype != dtype:
-        return np.ascontiguousarray(array).view(dtype)
+        return np.asarray(array, order="C").view(dtype)
     return array.astype(dtype, copy=False)
 
 
@@ -220,18 +252,25 @@ def read_h5(path: Path) -> dict[str, Tensor]:
 
     def visit(name: str, item: Any) -> None:
         if isinstance(item, h5py.Dataset):
-            found[name] = _h5_entry(path, name, item)
+            try:
+                found[name] = _h5_entry(path, name, item)
+            except TypeError as error:  # a type that NumPy lacks
+                raise CandidateError(f"{path}: {name!r}: {error}") from None
 
     try:
         with h5py.File(path, "r", locking=False) as file:
             file.visititems(visit)
-    except (OSError, RuntimeError) as error:
+    except CandidateError:
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever HDF5 raises on a damaged file or a type without a dtype
         raise CandidateError(f"{path}: not a readable HDF5 file: {error}") from None
     return found
 
 
 def _h5_entry(path: Path, name: str, dataset: Any) -> Tensor:
     place = f"{path}: {name!r}"
+    if dataset.shape is None:
+        raise CandidateError(f"{place}: a dataset without a shape")
     named = dataset.attrs.get("dtype")
     if named is None:
         dtype = _typed(dataset.dtype, place)
@@ -248,8 +287,7 @@ def _h5_entry(path: Path, name: str, dataset: Any) -> Tensor:
 
         with h5py.File(path, "r", locking=False) as file:
             array = np.asarray(file[name][()])
-        if named is not None or array.dtype.kind == "V":
-            return np.ascontiguousarray(array).view(dtype)
-        return array.astype(dtype, copy=False)
+        native = array.astype(array.dtype.newbyteorder("="), copy=False)
+        return np.asarray(native, order="C").view(dtype) if named is not None else _as_native(native, dtype)
 
     return Tensor(tuple(dataset.shape), dtype, load)

@@ -96,18 +96,28 @@ def read_tolerances(path: Path) -> Tolerances:
     contracts = {name: _contract(path, name, table) for name, table in _table(path, data, "contract").items()}
     rows = {}
     for kind, tables in _table(path, data, "class").items():
+        _require_table(path, f"[class.{kind}]", tables)
         for contract, table in tables.items():
             if contract not in contracts:
                 raise UsageError(f"{path}: [class.{kind}.{contract}] is of a contract that is not declared")
             rows[kind, contract] = _row(path, f"class.{kind}.{contract}", table)
-    overrides = []
-    for number, table in enumerate(data.get("override", ()), 1):
-        patterns = {key: str(table[key]) for key in _OVERRIDE_KEYS if key in table}
-        if not patterns:
-            raise UsageError(f"{path}: override {number} names no suite, case, checkpoint or contract")
-        rest = {key: value for key, value in table.items() if key not in _OVERRIDE_KEYS}
-        overrides.append((patterns, _row(path, f"override {number}", rest)))
-    return Tolerances(path, contracts, rows, tuple(overrides))
+    overrides = data.get("override", [])
+    if not isinstance(overrides, list):
+        raise UsageError(f"{path}: override must be an array of tables, [[override]]")
+    numbered = enumerate(overrides, 1)
+    return Tolerances(path, contracts, rows, tuple(_override(path, number, table) for number, table in numbered))
+
+
+def _override(path: Path, number: int, table: Any) -> tuple[dict[str, str], Tolerance]:
+    place = f"override {number}"
+    _only(path, f"[{place}]", table, _OVERRIDE_KEYS | _ROW_KEYS)
+    patterns = {key: table[key] for key in sorted(_OVERRIDE_KEYS) if key in table}
+    for key, pattern in patterns.items():
+        if not isinstance(pattern, str):
+            raise UsageError(f"{path}: {place}: {key} = {pattern!r} is not a pattern")
+    if not patterns:
+        raise UsageError(f"{path}: {place} names no suite, case, checkpoint or contract")
+    return patterns, _row(path, place, {key: value for key, value in table.items() if key in _ROW_KEYS})
 
 
 def _table(path: Path, data: dict[str, Any], key: str) -> dict[str, Any]:
@@ -117,9 +127,13 @@ def _table(path: Path, data: dict[str, Any], key: str) -> dict[str, Any]:
     return table
 
 
-def _only(path: Path, place: str, table: Any, known: Iterable[str]) -> None:
+def _require_table(path: Path, place: str, table: Any) -> None:
     if not isinstance(table, dict):
         raise UsageError(f"{path}: {place} must be a table")
+
+
+def _only(path: Path, place: str, table: Any, known: Iterable[str]) -> None:
+    _require_table(path, place, table)
     for key in table:
         if key not in known:
             raise UsageError(f"{path}: {place} has the unknown key {key!r}; known: {', '.join(sorted(known))}")
@@ -129,8 +143,10 @@ def _contract(path: Path, name: str, table: Any) -> Contract:
     _only(path, f"[contract.{name}]", table, _CONTRACT_KEYS)
     if missing := _CONTRACT_KEYS - set(table):
         raise UsageError(f"{path}: [contract.{name}] lacks {sorted(missing)}")
+    if not isinstance(table["rounding"], str):
+        raise UsageError(f"{path}: [contract.{name}] rounding = {table['rounding']!r} is not text")
     for key in ("storage", "accumulation"):
-        if table[key] not in formats.FORMATS:
+        if not isinstance(table[key], str) or table[key] not in formats.FORMATS:
             raise UsageError(
                 f"{path}: [contract.{name}] {key} {table[key]!r} is not one of {', '.join(formats.FORMATS)}"
             )

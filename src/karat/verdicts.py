@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from karat import formats
 from karat.candidates import Failure, Request
 from karat.compare import Statistics, compare, compare_exactly, tied_indices
-from karat.errors import CandidateError
+from karat.errors import CandidateError, GoldenError
 from karat.exchange import Outputs
 from karat.suites import Checkpoint
 from karat.tensors import Tensor
@@ -35,6 +35,8 @@ STATUSES = (
     "golden-damaged",
     "golden-stale",
 )
+STATUS_OF_KIND = {"missing": "golden-missing", "damaged": "golden-damaged"}
+"""The status that a kind of finding leads to; all other kinds: golden-stale."""
 DIVERGED = ("mismatch", "fault", "shape", "dtype", "nonfinite")
 """The statuses of an output that is there and wrong; `missing-output` is wrong too, but nothing diverges."""
 
@@ -71,9 +73,21 @@ class Verdict:
         return f"{self.suite}/{self.case}/{self.contract}/{self.checkpoint}"
 
 
-def judge(request: Request, outcome: Outputs | Failure, tolerances: Tolerances) -> list[Verdict]:
-    """Return a verdict for each checkpoint of the request's case, in execution order."""
-    verdicts = [_judge_one(request, checkpoint, outcome, tolerances) for checkpoint in request.case.checkpoints]
+def judge(
+    request: Request,
+    outcome: Outputs | Failure,
+    tolerances: Tolerances,
+    blocked: Mapping[str, Verdict] | None = None,
+) -> list[Verdict]:
+    """Return a verdict for each checkpoint of the request's case, in execution order.
+
+    `blocked` holds the verdicts of checkpoints whose goldens cannot be trusted: they are not judged.
+    """
+    blocked = blocked or {}
+    verdicts = [
+        blocked.get(checkpoint.name) or _judge_one(request, checkpoint, outcome, tolerances)
+        for checkpoint in request.case.checkpoints
+    ]
     return mark_first_divergence(verdicts)
 
 
@@ -114,7 +128,10 @@ def _judge_one(  # noqa: PLR0911 - one return for each status that ends the judg
         candidate = tensor.load()
     except (CandidateError, OSError, ValueError, MemoryError) as error:
         return blank(request, checkpoint, "crashed", f"broke the protocol: the tensor cannot be read: {error}")
-    return _judge_values(request, checkpoint, candidate[checkpoint.kept_index], outcome, tolerances)
+    try:
+        return _judge_values(request, checkpoint, candidate[checkpoint.kept_index], outcome, tolerances)
+    except GoldenError as error:
+        return blank(request, checkpoint, STATUS_OF_KIND.get(error.kind, "golden-stale"), str(error))
 
 
 def _missing_text(request: Request, checkpoint: Checkpoint, outcome: Outputs) -> str:
@@ -166,7 +183,7 @@ def _judge_values(
                 atol=tolerance.atol_rms * rms,
                 sequential=checkpoint.sequential,
             )
-        statistics = compare_exactly(candidate, golden, accepted)
+        statistics = compare_exactly(candidate, golden, accepted=accepted, judged=judged)
     status = "nonfinite" if statistics.nonfinite else "mismatch" if statistics.mismatched else "pass"
     return replace(blank(request, checkpoint, status), statistics=statistics, tolerance=tolerance, rms=rms)
 

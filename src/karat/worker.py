@@ -108,10 +108,12 @@ def to_numpy(value: Any, name: str) -> NDArray[Any]:
 def main() -> None:
     """Answer requests until standard input ends."""
     target = sys.argv[1]
+    requests = os.fdopen(os.dup(0), encoding="utf-8")
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # what the candidate prints must not be taken for an answer
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)  # nor what it reads be a request
     modules: dict[str, ModuleType | None] = {}
-    for line in sys.stdin:
+    for line in requests:
         request = json.loads(line)
         print(json.dumps(_answer(target, request, modules)), file=answers, flush=True)
 

@@ -13,8 +13,8 @@ from karat.faults import (
     load_faults,
     observe,
     plain_file,
-    visible_cases,
     visibility_rows,
+    visible_cases,
 )
 from karat.goldens import VISIBILITY
 from karat.session import Session

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from karat import cli, freeze, gate
-from karat.suites import Repository, find_repository
+from karat.suites import Repository, find_repository, load_by_path
 
 torch = pytest.importorskip("torch", reason="torch is not installed: nox -s tests installs it")
 transformers = pytest.importorskip("transformers", reason="transformers is not installed: nox -s tests installs it")
@@ -49,7 +49,9 @@ def test_saved_weights_are_frozen_and_checked(frozen, capsys):
     repository, _ = frozen
     (name,) = [name for name in repository.suites if "@" in name]
     assert gate.inspect(repository) == []
-    assert cli.main(["check", "py:candidates/plain", f"{name}/*", "--contract", "float32", "--contract", "float64"]) == 0
+    assert (
+        cli.main(["check", "py:candidates/plain", f"{name}/*", "--contract", "float32", "--contract", "float64"]) == 0
+    )
     assert f"{name}/hello/float64: " in capsys.readouterr().out
 
 
@@ -83,7 +85,7 @@ def test_weights_that_claim_to_be_the_released_ones_are_checked(repository, tmp_
 def test_the_published_scores_are_recognised(repository, tmp_path):
     """Known values that are right are reported as checked."""
     (tmp_path / "gpt2").mkdir()
-    generator = freeze.load_by_path(repository.generator("gpt2"))
+    generator = load_by_path(repository.generator("gpt2"))
     scores = torch.tensor(generator.HELLO_SCORES).reshape(1, 1, 2, 2).numpy()
     lines = generator.known_values(str(tmp_path / "gpt2"), {"prompts": []}, {"hello": {"h.0.attention_scores": scores}})
     assert [line for line in lines if line.startswith("checked:")] == [

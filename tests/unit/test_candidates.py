@@ -85,7 +85,8 @@ GOOD = {
     "small integers": "found['choice'] = found['choice'].astype('u1')",
     "transposed memory": "found['scaled'] = np.asfortranarray(found['scaled'])",
     "mutates its inputs": "given['x'][...] = 7; given['mask'][...] = 0; given['weights']['head'][...] = 7",
-    "__array__": "found['scaled'] = type('A', (), {'__array__': lambda self, dtype=None, copy=None, a=found['scaled']: a})()",
+    "__array__": "a = found['scaled']; found['scaled'] = type('A', (), {'__array__':"
+    " lambda self, dtype=None, copy=None: a})()",
     "__dlpack__": "a = found['scaled']; found['scaled'] = a if a.dtype != 'f4' else type('A', (), {'__dlpack__':"
     " lambda self, **how: a.__dlpack__(**how), '__dlpack_device__': lambda self: a.__dlpack_device__()})()",
 }

@@ -4,7 +4,6 @@ import shutil
 
 import pytest
 
-
 WITHOUT_SCORES = """
 UNSUPPORTED = ("scores",)
 def toy(**given):
@@ -72,9 +71,7 @@ def test_only_what_is_declared_unsupported_may_be_missing(toy):
 @pytest.mark.parametrize("require", ["toy", "toy/small", "toy/*/scores"])
 def test_an_owner_may_demand_what_is_unsupported(toy, require):
     """--require turns unsupported into a failure of the candidate, exit code 1."""
-    spec = toy.candidate(
-        "UNSUPPORTED = ('scores',)\ndef toy(**given):\n    found = right(**given)\n    del found['scores']\n    return found\n"
-    )
+    spec = toy.candidate(WITHOUT_SCORES)
     assert toy.check(spec).exit_code == 0
     report = toy.check(spec, require=[require])
     assert report.counts == {"pass": 4, "unsupported": 2}
@@ -83,9 +80,7 @@ def test_an_owner_may_demand_what_is_unsupported(toy, require):
 
 def test_what_is_not_demanded_may_stay_unsupported(toy):
     """--require concerns the checkpoints that it selects and no others."""
-    spec = toy.candidate(
-        "UNSUPPORTED = ('scores',)\ndef toy(**given):\n    found = right(**given)\n    del found['scores']\n    return found\n"
-    )
+    spec = toy.candidate(WITHOUT_SCORES)
     assert toy.check(spec, require=["toy/*/scaled"]).exit_code == 0
 
 

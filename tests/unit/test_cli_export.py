@@ -48,7 +48,7 @@ def write(folder, arrays, file_format):
 @pytest.mark.parametrize("outputs_format", FORMATS)
 @pytest.mark.parametrize("inputs_format", FORMATS)
 def test_what_is_exported_computed_and_dumped_elsewhere_passes(toy, inputs_format, outputs_format, beside):
-    """export -> any program -> check dir:, in every pair of file formats, the outputs beside the inputs or elsewhere."""
+    """export -> any program -> check dir:, in every pair of file formats, outputs beside the inputs or elsewhere."""
     result = toy.karat("export", "toy", "--to", "out", "--format", inputs_format)
     assert result.code == 0
     assert "karat check dir:out" in result.out

@@ -6,10 +6,10 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+from karat.compare import _BLOCK as BLOCK
 from karat.compare import compare, root_mean_square
 
 NAN, INF = math.nan, math.inf
-BLOCK = 65536  # elements that are compared at a time
 
 
 def compared(candidate, golden, *, rtol=0.0, atol=0.0, judged=None):
@@ -34,6 +34,12 @@ def test_the_worst_element_has_the_largest_share_not_the_largest_error():
     """The worst index is that of the largest share of its tolerance, and of the first of equals."""
     found = compared([105, 1.5, 1.5], [100, 1, 1], rtol=0.25)
     assert (found.worst, found.used, found.max_abs, found.mismatched) == ((1,), 2.0, 5.0, 2)
+
+
+def test_an_element_that_equals_where_nothing_is_allowed_is_not_the_worst():
+    """A share of 0 / 0 is none: under a relative tolerance alone zeros are equal or not."""
+    found = compared([0, 3, 0], [0, 1, 0], rtol=0.5)
+    assert (found.worst, found.used, found.mismatched) == ((1,), 4.0, 1)
 
 
 def test_a_passing_comparison_says_how_much_was_used():
@@ -79,6 +85,14 @@ def test_the_first_nonfinite_element_is_the_worst(atol):
     assert found.worst == (2,)
     assert math.isnan(found.candidate)
     assert found.golden == 0
+
+
+@pytest.mark.parametrize("places", [(0, 1), (0, BLOCK), (BLOCK - 1, BLOCK), (BLOCK + 1, 2 * BLOCK)], ids=str)
+def test_the_first_of_several_nonfinite_elements_is_the_worst(places):
+    """Whatever block they are in."""
+    candidate = np.zeros(3 * BLOCK)
+    candidate[list(places)] = [INF, NAN]
+    assert compared(candidate, np.zeros(3 * BLOCK), atol=1).worst == places[:1]
 
 
 @pytest.mark.parametrize(

@@ -64,6 +64,7 @@ def test_integers_and_booleans_are_equal_or_not(candidate, golden, where):
     """Integers, booleans, indices: exact, whatever their width."""
     found = compare_exactly(candidate, golden)
     assert (found.mismatched, found.elements, found.used) == (1, golden.size, INF)
+    assert (found.max_abs, found.max_rel, found.rms_abs, found.nonfinite) == (0, 0, 0, 0)
     assert (found.worst, found.candidate, found.golden) == (where, int(candidate[where]), int(golden[where]))
     assert compare_exactly(golden, golden).mismatched == 0
 
@@ -71,13 +72,29 @@ def test_integers_and_booleans_are_equal_or_not(candidate, golden, where):
 def test_accepted_differences_are_no_mismatches():
     """What ties may differ; what differs elsewhere is found."""
     accepted = np.array([True, True, False, False])
-    found = compare_exactly(np.array([9, 1, 9, 3]), np.array([0, 1, 2, 3]), accepted)
+    found = compare_exactly(np.array([9, 1, 9, 3]), np.array([0, 1, 2, 3]), accepted=accepted)
     assert (found.mismatched, found.worst) == (1, (2,))
+
+
+@pytest.mark.parametrize(
+    ("judged", "elements", "mismatched", "worst"),
+    [
+        ([[True], [False]], 2, 1, (0, 1)),
+        ([True, False], 2, 1, (1, 0)),
+        ([False, False], 0, 0, None),
+        (True, 4, 2, (0, 1)),
+    ],
+    ids=["rows", "columns", "nothing", "everything"],
+)
+def test_integers_in_padding_do_not_count(judged, elements, mismatched, worst):
+    """`judged` broadcasts to the shape, as for floats; elsewhere a candidate may hold anything."""
+    found = compare_exactly(np.array([[1, 9], [9, 4]]), np.array([[1, 2], [3, 4]]), judged=np.array(judged))
+    assert (found.elements, found.mismatched, found.worst) == (elements, mismatched, worst)
 
 
 def test_nothing_accepted_is_nothing_excused():
     """Without ties every difference counts."""
-    assert compare_exactly(np.array([1, 0, 0]), np.array([1, 2, 3]), np.zeros(3, bool)).mismatched == 2
+    assert compare_exactly(np.array([1, 0, 0]), np.array([1, 2, 3]), accepted=np.zeros(3, bool)).mismatched == 2
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 from karat import exchange, tensors
 from karat.errors import CandidateError, UsageError
 from karat.exchange import Outputs, read_outputs, storage_formats, write_case
-from karat.inputs import Dyadic, Integers, Stored
+from karat.inputs import Dyadic, Integers, Recipe, Stored
 from karat.suites import Case, Checkpoint, Suite
 from karat.tolerances import Contract
 
@@ -18,7 +18,11 @@ CHECKPOINTS = (
     Checkpoint("tokens", (2,), dtype="integer"),
     Checkpoint("mask", (), dtype="bool"),
 )
-RECIPES = {"x": Dyadic((1, 2), "x", -6), "ids": Integers((2,), "ids", 0, 9), "weights/h.0.bias": Stored((3,))}
+RECIPES: dict[str, Recipe] = {
+    "x": Dyadic((1, 2), "x", -6),
+    "ids": Integers((2,), "ids", 0, 9),
+    "weights/h.0.bias": Stored((3,)),
+}
 CASE = Case("small", RECIPES, {"n_head": 4, "temperatures": [0.5, 1.0]}, CHECKPOINTS, {"query": "ids"})
 SUITE = Suite("demo", "about", ("float32",), (CASE,))
 INPUTS = {
@@ -55,32 +59,37 @@ def load_inputs(folder, kind):
     return {name: tensor.load() for name, tensor in found.items()}
 
 
+DESCRIPTION = {
+    "suite": "demo",
+    "case": "small",
+    "params": {"n_head": 4, "temperatures": [0.5, 1.0]},
+    "contract": {"name": "bfloat16-mine", "storage": "bfloat16", "accumulation": "float32"},
+    "inputs": [
+        {"name": "x", "shape": [1, 2], "dtype": "bfloat16"},
+        {"name": "ids", "shape": [2], "dtype": "int64"},
+        {"name": "weights/h.0.bias", "shape": [3], "dtype": "bfloat16"},
+    ],
+    "padding": {"query": "ids"},
+    "checkpoints": [
+        {
+            "name": "h.0.scores",
+            "shape": [2, 3],
+            "axes": ["query", "key"],
+            "dtype": "bfloat16",
+            "judged": {"key": [1, 3]},
+        },
+        {"name": "tokens", "shape": [2], "axes": [], "dtype": "int64", "judged": {}},
+        {"name": "mask", "shape": [], "axes": [], "dtype": "bool", "judged": {}},
+    ],
+}
+
+
 def test_the_case_says_what_is_wanted(tmp_path):
     """case.json holds suite, case, params, contract, inputs, and the wanted checkpoints with their whole shapes."""
-    write_case(tmp_path / "new" / "folder", SUITE, CASE, contract("bfloat16"), INPUTS)
-    assert json.loads((tmp_path / "new" / "folder" / "case.json").read_text(encoding="utf-8")) == {
-        "suite": "demo",
-        "case": "small",
-        "params": {"n_head": 4, "temperatures": [0.5, 1.0]},
-        "contract": {"name": "bfloat16-mine", "storage": "bfloat16", "accumulation": "float32"},
-        "inputs": [
-            {"name": "x", "shape": [1, 2], "dtype": "bfloat16"},
-            {"name": "ids", "shape": [2], "dtype": "int64"},
-            {"name": "weights/h.0.bias", "shape": [3], "dtype": "bfloat16"},
-        ],
-        "padding": {"query": "ids"},
-        "checkpoints": [
-            {
-                "name": "h.0.scores",
-                "shape": [2, 3],
-                "axes": ["query", "key"],
-                "dtype": "bfloat16",
-                "judged": {"key": [1, 3]},
-            },
-            {"name": "tokens", "shape": [2], "axes": [], "dtype": "int64", "judged": {}},
-            {"name": "mask", "shape": [], "axes": [], "dtype": "bool", "judged": {}},
-        ],
-    }
+    for _ in range(2):  # a folder that is there is written anew
+        write_case(tmp_path / "new" / "folder", SUITE, CASE, contract("bfloat16"), INPUTS)
+    assert {path.name for path in (tmp_path / "new" / "folder").iterdir()} == {"case.json", "inputs.safetensors"}
+    assert json.loads((tmp_path / "new" / "folder" / "case.json").read_text(encoding="utf-8")) == DESCRIPTION
 
 
 @pytest.mark.parametrize("kind", exchange.FILE_FORMATS)
@@ -103,13 +112,16 @@ def test_float8_inputs_need_a_file_format_that_has_them(tmp_path, kind, storage)
     """float8 is exported as safetensors or HDF5; npy, which loses it, is a usage error that says so."""
     write_case(tmp_path, SUITE, CASE, contract(storage), INPUTS, file_format=kind)
     assert load_inputs(tmp_path, kind)["x"].astype(np.float64).tolist() == [[0.5, -2.0]]
-    with pytest.raises(UsageError, match=rf"x\.npy: \.npy loses the dtype {storage}; use safetensors"):
+    with pytest.raises(UsageError, match=rf"x\.npy: \.npy loses the dtype {storage}; .*--format safetensors"):
         write_case(tmp_path, SUITE, CASE, contract(storage), INPUTS, file_format="npy")
 
 
 def test_inputs_are_never_rounded():
-    """Every contract starts from the same numbers: an input that its storage format cannot hold is an error."""
-    with pytest.raises(ValueError, match=r"257.0.* at \(1,\) is not a bfloat16 number"):
+    """Every contract starts from the same numbers: an input that its storage format cannot hold is an error by name."""
+    message = (
+        r"input 'x' cannot be given under the contract bfloat16-mine: .*257.0.* at \(1,\) is not a bfloat16 number"
+    )
+    with pytest.raises(UsageError, match=message):
         exchange.in_storage({"x": np.array([1.0, 257.0], np.float32)}, contract("bfloat16"))
 
 
@@ -143,6 +155,13 @@ def test_outputs_of_two_kinds_are_an_error(tmp_path, kinds):
         read_outputs(tmp_path)
 
 
+def test_outputs_may_stand_beside_exported_inputs(tmp_path):
+    """Each case's outputs are put beside its inputs, which are not mistaken for them."""
+    write_case(tmp_path, SUITE, CASE, contract("float32"), INPUTS, file_format="npy")
+    dump(tmp_path, "npy", {"h.0.scores": VALUES, "more/inputs": VALUES})
+    assert set(read_outputs(tmp_path).tensors) == {"h.0.scores", "more/inputs"}
+
+
 def test_a_folder_without_outputs_holds_none(tmp_path):
     """Nothing dumped is nothing found; each checkpoint is then missing by name."""
     (tmp_path / "inputs.safetensors").write_bytes(b"not an output")
@@ -154,6 +173,18 @@ def test_a_damaged_dump_is_an_error_that_names_its_file(tmp_path, name):
     """A dump that cannot be read is a CandidateError with its path, not a missing output."""
     (tmp_path / name).write_bytes(b"damaged")
     with pytest.raises(CandidateError, match=name):
+        read_outputs(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["folder", "link to nothing"])
+def test_what_is_named_like_an_output_and_is_no_file_is_an_error(tmp_path, kind):
+    """A folder or a broken link where an array should be is a CandidateError with its path."""
+    path = tmp_path / "h.0.scores.npy"
+    if kind == "folder":
+        path.mkdir()
+    else:
+        path.symlink_to(tmp_path / "nothing")
+    with pytest.raises(CandidateError, match=r"h\.0\.scores\.npy"):
         read_outputs(tmp_path)
 
 

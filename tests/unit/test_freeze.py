@@ -39,7 +39,10 @@ BAD_REFERENCES = {
     ),
     "another index": ('found["choice"] = (found["choice"] + 1) % 11', "toy/small/choice: the witness"),
     "zero": ('found["scores"] *= 0', "toy/small/scores: the witness"),
-    "a list": ('found["scores"] = found["scores"].tolist()', "toy/small/scores: the reference gives"),
+    "a list": (
+        'found["scores"] = found["scores"].tolist()',
+        "toy/small/scores: the reference does not produce it, or not as an array",
+    ),
 }
 BAD_WITNESSES = {
     "lacks a checkpoint": ('del found["scores"]', "toy/small/scores: the witness"),
@@ -157,7 +160,7 @@ def test_booleans_can_be_frozen_and_checked(toy):
 
 
 def test_what_is_frozen_is_computed_from_the_source_that_is_hashed(toy, monkeypatch):
-    """Contract and generator are read anew: bytecode of an edit within the same second is never taken for the source."""
+    """Contract and generator are read anew: bytecode of an edit in the same second is never taken for the source."""
     monkeypatch.setattr(sys, "dont_write_bytecode", False)
     path = toy.root / "validators" / "toy.py"
     before = path.stat()

@@ -114,7 +114,7 @@ def test_where_folders_cannot_be_exchanged_the_old_set_survives_beside_its_place
     monkeypatch.setattr(Path, "rename", rename)
     with pytest.raises(KeyboardInterrupt):
         freeze.main(["toy"])
-    [aside] = [path for path in toy.goldens.parent.iterdir() if path.name.endswith(".old")]
+    [aside] = [path for path in toy.goldens.parent.iterdir() if path.name.endswith(".old.new")]
     assert {path.name: path.read_bytes() for path in aside.iterdir()} == before
     findings = gate.inspect(toy.repository)
     assert [finding.kind for finding in findings] == ["missing"]

@@ -16,7 +16,7 @@ SMALL = "goldens/toy/small.safetensors"
 
 @dataclass(frozen=True)
 class Damage:
-    """What a test does to the repository, the finding it wants, and all that is affected: a case and checkpoint, None: all."""
+    """What a test does to the repository, the finding it wants, and the case and checkpoint affected (None: all)."""
 
     name: str
     do: Callable

@@ -64,7 +64,7 @@ def test_a_mismatch_says_what_found_allowed_where_and_by_which_tolerance():
         "    error 0.5 at (1, 2, 1) (batch 1, query 2, key 1), allowed 0.01; rms 0.125; 3 of 12 elements beyond",
         "    candidate 1.5 where the golden is 1",
         f"    tolerance: {written}; it would pass at 50 times that",
-        "hint: karat check 'py:mine.py' 'demo/case-0/h.0.*' --contract float32 checks only this part",
+        "hint: karat check py:mine.py 'demo/case-0/h.0.*' --contract float32 checks only this part",
         "FAIL: py:mine.py: 1 mismatch; first divergence at h.0.scores in 1 of 1 diverging cases",
     ]
 
@@ -121,18 +121,19 @@ def test_consequences_are_counted_not_told():
     lines = lines_of(MISMATCH, *after)
     assert "  after it, 2 more: h.0.out (mismatch), loss (nonfinite)" in lines
     assert sum("error 0.5" in line for line in lines) == 1
+    assert f"  after it, 7 more: {', '.join(['loss (nonfinite)'] * 6)}, …" in lines_of(MISMATCH, *after[1:] * 7)
 
 
 def test_a_run_that_failed_is_told_once():
     """A candidate that raises does so once a case, not once a checkpoint."""
-    lines = lines_of(*RAISED)
+    lines = lines_of(*RAISED, *(replace(given, case="case-1") for given in RAISED))
     assert lines[:4] == [
         "demo/case-0/float32: 4 raised",
         "  demo/case-0/float32: raised",
         "    ValueError: no",
         "    | line 3",
     ]
-    assert lines[4:] == ["FAIL: py:mine.py: 4 raised"]
+    assert lines[4:] == ["demo/case-1/float32: 4 raised", "  raised: | line 3", "FAIL: py:mine.py: 8 raised"]
 
 
 def test_a_missing_golden_a_missing_output_and_a_mismatch_are_three_messages():
@@ -176,9 +177,14 @@ def test_a_passing_run_says_how_much_of_the_tolerance_was_used():
 
 def test_what_was_not_asked_for_is_noted_where_something_is_missing():
     """A misspelled checkpoint is missing under its name and extra under another: both are named."""
-    extra = {"demo/case-0": ["token", "b", "c", "d", "e", "f"], "demo/case-1": ["unrelated"]}
-    notes = [line for line in lines_of(MISSING, extra=extra) if line.startswith("note: ")]
-    assert notes == ["note: demo/case-0: not asked for and not compared: token, b, c, d, e and 1 more"]
+    for names, shown in (
+        (["token"], "token"),
+        (list("abcde"), "a, b, c, d, e"),
+        (list("abcdef"), "a, b, c, d, e and 1 more"),
+    ):
+        extra = {"demo/case-0": names, "demo/case-1": ["unrelated"]}
+        notes = [line for line in lines_of(MISSING, extra=extra) if line.startswith("note: ")]
+        assert notes == [f"note: demo/case-0: not asked for and not compared: {shown}"]
 
 
 RUNS = {
@@ -214,9 +220,20 @@ def test_text_json_and_exit_code_agree(report, code, word, last):
     assert all(f"{number} {status}" in last for status, number in content["counts"].items())
 
 
+def test_what_is_wrong_with_the_goldens_is_told_with_the_verdicts():
+    """A stale golden is a finding of the check too, with the command that mends it."""
+    assert "golden stale: demo: validators/demo.py changed; run: freeze" in lines_of(PASSED, findings=[STALE])
+
+
 def test_where_nothing_was_compared_the_reason_is_told():
     """What a candidate lacks is never silently passed."""
     assert "hint: nothing was compared: the candidate says that it does not provide it" in lines_of(UNSUPPORTED)
+
+
+def test_a_candidate_cannot_write_to_the_terminal_as_it_likes():
+    """Control characters that a candidate printed are shown, not obeyed; lines, tabs and other languages are kept."""
+    lines = lines_of(verdict("loss", "raised", "\x1b[31mno\x07\udc80 \u202e\tnaïve 模型 😀"))
+    assert lines[2] == r"    \x1b[31mno\x07\udc80 \u202e" + "\tnaïve 模型 😀"
 
 
 @pytest.mark.parametrize("spec", ["py:mine.py", "dir:my dumps", "cmd:sh -c 'run \"$1\"' {inputs} {outputs}"])
@@ -225,12 +242,3 @@ def test_the_hint_is_a_command_that_can_be_pasted(spec):
     hint = next(line for line in lines_of(MISMATCH, candidate=spec) if line.startswith("hint: "))
     words = ["karat", "check", spec, "demo/case-0/h.0.*", "--contract", "float32"]
     assert shlex.split(hint.removeprefix("hint: ").removesuffix(" checks only this part")) == words
-
-
-@pytest.mark.parametrize("findings", [[], [STALE, replace(STALE, suite=None)]], ids=["open", "closed"])
-def test_the_gate_says_each_finding_and_how_many(findings):
-    """Each finding is a line with its kind, its place and the command that mends it."""
-    *lines, last = reports.findings_text(findings).splitlines()
-    assert last == ("GATE CLOSED: 2 finding(s)" if findings else "gate open: goldens complete, intact and fresh")
-    message = "validators/demo.py changed; run: freeze"
-    assert lines == [f"stale: demo: {message}", f"stale: {message}"][: len(findings)]

@@ -49,7 +49,7 @@ def strict(text):
 
 def junit(report):
     """Return the root of the JUnit report, parsed from bytes as programs do."""
-    return ET.fromstring(reports.as_junit(report, REPOSITORY).encode())  # noqa: S314 - it is karat's own
+    return ET.fromstring(reports.as_junit(report, REPOSITORY).encode())
 
 
 def test_the_json_has_the_fields_that_others_rely_on():
@@ -112,6 +112,7 @@ KINDS = {
     "nonfinite": "failure",
     "missing-output": "failure",
     "raised": "error",
+    "crashed": "error",
     "timeout": "error",
     "golden-missing": "error",
     "golden-stale": "error",
@@ -175,3 +176,11 @@ def test_junit_tells_a_mismatch_as_the_terminal_does():
     (failure,) = junit(Report("py:x", [verdict()])).iter("failure")
     assert failure.text.splitlines() == reports.explain(verdict(), REPOSITORY)
     assert failure.text.splitlines()[1] == "  error 0.5 at (1, 2), allowed 0.26; rms 0.125; 3 of 6 elements beyond"
+
+
+@pytest.mark.parametrize("findings", [[], [FINDING, replace(FINDING, suite=None)]], ids=["open", "closed"])
+def test_the_gate_says_each_finding_and_how_many(findings):
+    """Each finding is a line with its kind, its place and the command that mends it."""
+    *lines, last = reports.findings_text(findings).splitlines()
+    assert last == ("GATE CLOSED: 2 finding(s)" if findings else "gate open: goldens complete, intact and fresh")
+    assert lines == [f"unlisted: demo: {FINDING.message}", f"unlisted: {FINDING.message}"][: len(findings)]

@@ -59,7 +59,7 @@ def test_a_declaration_that_contradicts_itself_fails_by_name(declare, message):
 @pytest.mark.parametrize("name", ["h.0.attention_scores", "0", "a-b_c.d", "tokens.t0.5"])
 def test_names_that_the_contracts_use_are_names(name):
     """A name is of a-z, 0-9, '.', '_' and '-'."""
-    assert Checkpoint(name, ()).name == case(name).name == name
+    assert Checkpoint(name, (), dtype="bool").name == case(name).name == name
 
 
 @pytest.mark.parametrize(("name", "function"), [("gpt2", "gpt2"), ("gpt2@openai--gpt2.Large_1", "gpt2")])

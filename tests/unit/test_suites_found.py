@@ -31,8 +31,15 @@ def test_the_suites_are_the_files_of_validators(tmp_path):
     assert repository.suite("a").about == "about a"
     assert repository.validator("a") == tmp_path / "validators" / "kernels" / "a.py"
     assert repository.generator("a@big") == tmp_path / "generators" / "a.py"
+    assert repository.faults("a@big") == tmp_path / "generators" / "a_faults.py"
     with pytest.raises(UsageError, match=r"no suite 'c'; the suites of .*: b, a"):
         repository.suite("c")
+
+
+def test_a_repository_without_contracts_has_no_suites(tmp_path):
+    """An empty repository says that it has none."""
+    with pytest.raises(UsageError, match=r"no suite 'a'; the suites of .*: none"):
+        Repository(tmp_path).suite("a")
 
 
 def test_goldens_of_other_weights_are_a_suite_of_their_own(tmp_path):
@@ -45,6 +52,25 @@ def test_goldens_of_other_weights_are_a_suite_of_their_own(tmp_path):
         "a": "about a",
         "a@big": "of size 7",
     }
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"length": 7}'], ids=["not JSON", "a list", "another key"])
+def test_a_config_that_no_contract_understands_is_told(tmp_path, content):
+    """Goldens of other weights whose config.json is damaged are no suite; why not is known by name."""
+    write(tmp_path, "a")
+    (tmp_path / "goldens" / "a@big").mkdir(parents=True)
+    (tmp_path / "goldens" / "a@big" / "config.json").write_text(content, encoding="utf-8")
+    repository = Repository(tmp_path)
+    assert set(repository.suites) == {"a"}
+    assert list(repository.unreadable) == ["a@big"]
+    assert "Error: " in repository.unreadable["a@big"]
+
+
+def test_what_runs_is_the_text_that_is_hashed(tmp_path):
+    """A contract that is changed is read anew, also within the second and at the same length."""
+    for value in ("3", "4"):
+        loaded = load_by_path(write(tmp_path, "a", f"number = {value}\n"))
+        assert loaded.number == int(value)
 
 
 @pytest.mark.parametrize(
@@ -119,7 +145,12 @@ def test_a_selection_is_patterns_with_shell_wildcards(texts, count, first):
     """SELECT is suite[/case[/checkpoint]] with shell wildcards, several may be given; the order is the contracts'."""
     found = ["/".join(part.name for part in parts) for parts in Selection.parse(texts).walk(TREE.values())]
     assert len(found) == len(set(found)) == count
-    assert (found or [None])[0] == first
+    assert (found[0] if found else None) == first
+
+
+def test_a_slash_in_a_checkpoint_s_name_is_its_own():
+    """A selection has three parts; what stands after the second slash is the checkpoint."""
+    assert Selection.parse(["a/b/c/d", "a"]).patterns == (("a", "b", "c/d"), ("a", "*", "*"))
 
 
 @pytest.mark.parametrize("text", ["", "/", "gpt2/", "gpt2//logits", "/small", "gpt2/small/"])

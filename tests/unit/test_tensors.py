@@ -129,7 +129,16 @@ def test_a_header_that_is_not_padded_is_read_right(tmp_path, spaces):
     """A writer need not align its data."""
     header = b'{"a":{"dtype":"F64","shape":[2],"data_offsets":[0,16]}}' + b" " * spaces
     write_header(tmp_path / "a", header, np.array([1.5, -2.0]).tobytes())
-    assert_same(tensors.read_safetensors(tmp_path / "a")["a"], np.array([1.5, -2.0]))
+    tensor = tensors.read_safetensors(tmp_path / "a")["a"]
+    assert_same(tensor, np.array([1.5, -2.0]))
+    assert tensor.load().flags.aligned
+
+
+@pytest.mark.parametrize("name", ["a", "bb", "ccc", "dddd", "eeeee", "ffffff", "ggggggg", "hhhhhhhh"])
+def test_the_header_that_karat_writes_is_padded(tmp_path, name):
+    """Data begin at a multiple of eight bytes, so that a memory map is aligned."""
+    tensors.write_safetensors(tmp_path / "a", {name: made("float64")})
+    assert int.from_bytes((tmp_path / "a").read_bytes()[:8], "little") % 8 == 0
 
 
 def test_a_dtype_that_safetensors_lacks_is_refused_by_name(tmp_path):

@@ -76,7 +76,9 @@ DAMAGED_SAFETENSORS = {
 @pytest.mark.parametrize(("header", "data"), DAMAGED_SAFETENSORS.values(), ids=DAMAGED_SAFETENSORS)
 def test_a_damaged_safetensors_file_is_an_error_that_names_it(tmp_path, header, data):
     """A file that lies about its tensors is a CandidateError with its path, never another exception, never a guess."""
-    with pytest.raises(CandidateError, match=r"bad\.safetensors: "):
+    with pytest.raises(
+        CandidateError, match=r"bad\.safetensors: (damaged: .|'a' has the dtype .* karat does not read)"
+    ):
         tensors.read_safetensors(safetensors_file(tmp_path / "bad.safetensors", header, data))
 
 
@@ -86,6 +88,13 @@ def test_an_absurd_header_length_costs_nothing(tmp_path, length):
     (tmp_path / "a").write_bytes(length.to_bytes(8, "little") + b'{"a":1}         ')
     with pytest.raises(CandidateError, match="damaged"):
         tensors.read_safetensors(tmp_path / "a")
+
+
+@pytest.mark.parametrize("kind", ["safetensors", "npy", "h5"])
+def test_a_file_that_is_not_there_is_an_error(tmp_path, kind):
+    """A file that cannot be opened is a CandidateError with its path."""
+    with pytest.raises(CandidateError, match=r"gone\.file"):
+        getattr(tensors, f"read_{kind}")(tmp_path / "gone.file")
 
 
 @pytest.mark.parametrize("kind", ["safetensors", "npy", "h5"])
