@@ -33,7 +33,8 @@ def in_storage(arrays: Mapping[str, NDArray[Any]], contract: Contract) -> dict[s
     stored = {}
     for name, array in arrays.items():
         try:
-            stored[name] = formats.convert_exactly(array, contract.storage) if array.dtype.kind == "f" else array
+            floating = array.dtype.name in formats.FORMATS
+            stored[name] = formats.convert_exactly(array, contract.storage) if floating else array
         except ValueError as error:
             raise UsageError(f"input {name!r} cannot be given under the contract {contract.name}: {error}") from None
     return stored
@@ -54,7 +55,7 @@ def case_description(suite: Suite, case: Case, contract: Contract) -> dict[str, 
             {
                 "name": name,
                 "shape": list(recipe.shape),
-                "dtype": contract.storage if recipe.dtype.startswith("float") else recipe.dtype,
+                "dtype": contract.storage if recipe.dtype in formats.FORMATS else recipe.dtype,
             }
             for name, recipe in case.inputs.items()
         ],
@@ -86,6 +87,8 @@ def write_case(
     A mapping's entries stand under `mapping/entry`, in safetensors and HDF5 as names, in npy as folders. Raise
     `UsageError` where the file format cannot hold the contract's format.
     """
+    if file_format not in FILE_FORMATS:
+        raise UsageError(f"no file format {file_format!r}; known: {', '.join(FILE_FORMATS)}")
     folder.mkdir(parents=True, exist_ok=True)
     description = json.dumps(case_description(suite, case, contract), indent=1) + "\n"
     (folder / "case.json").write_text(description, encoding="utf-8")

@@ -65,7 +65,7 @@ def lookup(name: str) -> Format:
 
 def off_grid(array: NDArray[Any], name: str) -> tuple[int, ...] | None:
     """Return the index of the first value that the format `name` cannot hold exactly, or None if it holds all."""
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
         rounded = array.astype(lookup(name).dtype).astype(array.dtype)
     differing = np.flatnonzero((rounded != array) & ~(np.isnan(rounded) & np.isnan(array)))
     if differing.size == 0:

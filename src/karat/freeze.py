@@ -176,7 +176,10 @@ def _witnessed(suite: Suite, case: Case, arrays: Arrays, found: Arrays, generato
         if other.shape != checkpoint.shape:
             raise FreezeError(f"{place}: the witness ({generator.WITNESS}) gives {other.shape}, not {checkpoint.shape}")
         cut = checkpoint.kept_index
-        apart = _apart(other[cut], found[checkpoint.name][cut], _judged(case, checkpoint, arrays))
+        judged = np.broadcast_to(_judged(case, checkpoint, arrays), checkpoint.kept_shape)
+        if judged.size and not judged.any():
+            raise FreezeError(f"{place}: nothing of it is judged: all that is kept is padding")
+        apart = _apart(other[cut], found[checkpoint.name][cut], judged)
         if not apart <= (WITNESS_LIMIT if checkpoint.dtype == "storage" else 0):
             raise FreezeError(
                 f"{place}: the witness ({generator.WITNESS}) differs by {apart:.2e} of the checkpoint's scale, allowed"

@@ -82,11 +82,17 @@ class Integers:
     high: int
     dtype: str = "int64"
 
+    def __post_init__(self) -> None:
+        """Raise `ValueError` for a range that the arithmetic does not cover."""
+        if not 0 < self.high - self.low <= 1 << 32:
+            raise ValueError(f"{self.key}: the range [{self.low}, {self.high}) does not hold 1 to 2^32 integers")
+
     def draw(self) -> NDArray[Any]:
-        """Return the integers, int64, of shape `shape`."""
+        """Return the integers, of shape `shape` and dtype `dtype`."""
         words = random_words(self.key, math.prod(self.shape)).astype(np.uint64)
         span = np.uint64(self.high - self.low)
-        return ((words * span) >> np.uint64(32)).astype(np.int64).reshape(self.shape) + self.low
+        drawn = ((words * span) >> np.uint64(32)).astype(np.int64).reshape(self.shape) + self.low
+        return drawn.astype(self.dtype)
 
 
 @dataclass(frozen=True)

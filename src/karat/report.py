@@ -55,7 +55,7 @@ def text(report: Report, repository: Repository) -> str:
 def printable(message: str) -> str:
     """Return a text with control characters and lone surrogates, which a candidate may have put there, escaped."""
     return "".join(
-        c if c in "\n\t" or (c.isprintable() and not "\ud800" <= c <= "\udfff") else c.encode("unicode_escape").decode()
+        c if c in "\n\t" or (c.isprintable() and not _forbidden(c)) else c.encode("unicode_escape").decode()
         for c in message
     )
 
@@ -124,7 +124,7 @@ def explain(verdict: Verdict, repository: Repository, *, before: str = "") -> li
     place = _place(verdict, repository, statistics.worst)
     if verdict.status == "nonfinite":
         lines.append(
-            f"  {statistics.nonfinite} elements are NaN or infinite where the golden is not, the first {place}"
+            f"  {statistics.nonfinite} elements are not finite, or not the same as the golden's, first {place}"
         )
     elif verdict.tolerance is not None and math.isfinite(statistics.used):
         allowed = abs(statistics.golden or 0) * verdict.tolerance.rtol + verdict.tolerance.atol_rms * verdict.rms
@@ -314,6 +314,9 @@ def _junit_kind(report: Report, verdict: Verdict) -> str:
 
 
 def _xml_safe(message: str) -> str:
-    return "".join(
-        c if c in "\t\n" or (c >= " " and not "\ud800" <= c <= "\udfff" and c < "\ufffe") else "?" for c in message
-    )
+    """Return a text without what XML 1.0 forbids."""
+    return "".join(c if c in "\t\n" or (c >= " " and not _forbidden(c)) else "?" for c in message)
+
+
+def _forbidden(character: str) -> bool:
+    return "\ud800" <= character <= "\udfff" or character in "\ufffe\uffff"

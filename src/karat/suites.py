@@ -62,10 +62,16 @@ class Checkpoint:
             raise ValueError(f"{self.name}: {len(self.axes)} axes for the shape {self.shape}")
         if self.dtype not in ("storage", "integer", "bool"):
             raise ValueError(f"{self.name}: dtype {self.dtype!r} is not storage, integer or bool")
+        if len(set(self.axes)) != len(self.axes) or any(length < 0 for length in self.shape):
+            raise ValueError(f"{self.name}: axes {self.axes} of lengths {self.shape}")
         if unknown := set(self.keep) - set(self.axes):
             raise ValueError(f"{self.name}: keep speaks of axes that it has not: {sorted(unknown)}")
+        if 0 in self.kept_shape and 0 not in self.shape:
+            raise ValueError(f"{self.name}: keep {dict(self.keep)} leaves nothing of the shape {self.shape}")
         if self.judged_by is not None and self.dtype != "integer":
             raise ValueError(f"{self.name}: only an integer checkpoint can be judged by another")
+        if self.sequential and self.judged_by is None:
+            raise ValueError(f"{self.name}: sequential choices need the checkpoint that judges them")
 
     @cached_property
     def kept_index(self) -> tuple[slice, ...]:
@@ -111,10 +117,23 @@ class Case:
             raise ValueError(f"case {self.name}: no checkpoint")
         if repeated := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"case {self.name}: checkpoints named twice: {repeated}")
+        self._check_dependencies({checkpoint.name: checkpoint for checkpoint in self.checkpoints})
+        for name in set(self.padding.values()) - set(self.inputs):
+            raise ValueError(f"case {self.name}: padding is said by {name!r}, which is no input")
+        for name in self.inputs:
+            if "/" in name and name.partition("/")[0] in self.inputs:
+                raise ValueError(f"case {self.name}: {name!r} and {name.partition('/')[0]!r} are both inputs")
+
+    def _check_dependencies(self, by_name: Mapping[str, Checkpoint]) -> None:
         for checkpoint in self.checkpoints:
+            place = f"{self.name}/{checkpoint.name}"
             for other in (checkpoint.judged_by, checkpoint.follows):
-                if other is not None and other not in names:
-                    raise ValueError(f"{self.name}/{checkpoint.name}: depends on {other}, which is no checkpoint")
+                if other is not None and other not in by_name:
+                    raise ValueError(f"{place}: depends on {other}, which is no checkpoint")
+            if checkpoint.judged_by is not None and by_name[checkpoint.judged_by].dtype != "storage":
+                raise ValueError(f"{place}: judged by {checkpoint.judged_by}, which holds no floats")
+            if checkpoint.follows is not None and not by_name[checkpoint.follows].sequential:
+                raise ValueError(f"{place}: follows {checkpoint.follows}, which is not sequential")
 
     def checkpoint(self, name: str) -> Checkpoint:
         """Return the checkpoint called `name`; raise `KeyError` if there is none."""
@@ -249,7 +268,12 @@ class Repository:
         for path in sorted((self.root / "validators").rglob("*.py")):
             if path.name.startswith("_"):
                 continue
-            modules[path.stem] = load_by_path(path)
+            if path.stem in modules:
+                raise UsageError(f"{path}: there is another contract named {path.stem!r}")
+            try:
+                modules[path.stem] = load_by_path(path)
+            except Exception as error:
+                raise UsageError(f"{path} cannot be loaded: {type(error).__name__}: {error}") from error
             suite = getattr(modules[path.stem], "SUITE", None)
             if not isinstance(suite, Suite) or suite.name != path.stem:
                 raise UsageError(f"{path} must define SUITE, a karat.Suite named {path.stem!r}")

@@ -71,6 +71,8 @@ def write_safetensors(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
     No metadata is written: with two or more keys the safetensors library orders them at random.
     """
     header: dict[str, Any] = {}
+    if "__metadata__" in arrays:
+        raise TypeError("safetensors keeps the name __metadata__ for itself")
     offset = 0
     for name in sorted(arrays):
         array = arrays[name]
@@ -237,7 +239,7 @@ def write_h5(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
             stored = array.view(f"u{array.dtype.itemsize}") if extended else array
             dataset = file.create_dataset(name, data=stored, track_times=False)
             if extended:
-                dataset.attrs["dtype"] = extended
+                dataset.attrs["dtype"] = np.bytes_(extended)
 
 
 def read_h5(path: Path) -> dict[str, Tensor]:
@@ -279,8 +281,8 @@ def _h5_entry(path: Path, name: str, dataset: Any) -> Tensor:
         if name_text not in _NAMED_DTYPES:
             raise CandidateError(f"{place}: its attribute dtype is {name_text!r}, which karat does not read")
         dtype = _NAMED_DTYPES[name_text]
-        if dtype.itemsize != dataset.dtype.itemsize:
-            raise CandidateError(f"{place}: its attribute says {name_text}, its elements have another width")
+        if dataset.dtype.kind != "u" or dtype.itemsize != dataset.dtype.itemsize:
+            raise CandidateError(f"{place}: its attribute says {name_text}, its elements are {dataset.dtype.name}")
 
     def load() -> NDArray[Any]:
         import h5py

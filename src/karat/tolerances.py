@@ -91,7 +91,7 @@ def read_tolerances(path: Path) -> Tolerances:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise UsageError(f"{path}: {error}") from None
     _only(path, "the file", data, {"schema", "contract", "class", "override"})
-    if data.get("schema") != 1:
+    if type(data.get("schema")) is not int or data["schema"] != 1:
         raise UsageError(f"{path}: schema {data.get('schema')!r}; this karat reads schema 1")
     contracts = {name: _contract(path, name, table) for name, table in _table(path, data, "contract").items()}
     rows = {}
@@ -105,16 +105,20 @@ def read_tolerances(path: Path) -> Tolerances:
     if not isinstance(overrides, list):
         raise UsageError(f"{path}: override must be an array of tables, [[override]]")
     numbered = enumerate(overrides, 1)
-    return Tolerances(path, contracts, rows, tuple(_override(path, number, table) for number, table in numbered))
+    return Tolerances(
+        path, contracts, rows, tuple(_override(path, number, table, contracts) for number, table in numbered)
+    )
 
 
-def _override(path: Path, number: int, table: Any) -> tuple[dict[str, str], Tolerance]:
+def _override(path: Path, number: int, table: Any, contracts: Iterable[str]) -> tuple[dict[str, str], Tolerance]:
     place = f"override {number}"
     _only(path, f"[{place}]", table, _OVERRIDE_KEYS | _ROW_KEYS)
     patterns = {key: table[key] for key in sorted(_OVERRIDE_KEYS) if key in table}
     for key, pattern in patterns.items():
         if not isinstance(pattern, str):
             raise UsageError(f"{path}: {place}: {key} = {pattern!r} is not a pattern")
+    if "contract" in patterns and not fnmatch.filter(contracts, patterns["contract"]):
+        raise UsageError(f"{path}: {place}: contract = {patterns['contract']!r} matches none that is declared")
     if not patterns:
         raise UsageError(f"{path}: {place} names no suite, case, checkpoint or contract")
     return patterns, _row(path, place, {key: value for key, value in table.items() if key in _ROW_KEYS})

@@ -203,3 +203,15 @@ def test_names_with_a_slash_become_mappings_one_level_deep():
     flat = {"x": 1, "weights/h.0.bias": 2, "weights/a/b": 3, "other/y": 4}
     assert inputs.nest(flat) == {"x": 1, "weights": {"h.0.bias": 2, "a/b": 3}, "other": {"y": 4}}
     assert inputs.nest({}) == {}
+
+
+@pytest.mark.parametrize(("low", "high"), [(3, 3), (4, 3), (0, (1 << 32) + 1)])
+def test_a_range_that_the_arithmetic_does_not_cover_is_refused(low, high):
+    """Integers come from 32-bit words: a range holds between 1 and 2^32 of them."""
+    with pytest.raises(ValueError, match="does not hold 1 to 2\\^32 integers"):
+        Integers((2,), "key", low, high)
+
+
+def test_integers_have_the_dtype_that_is_declared():
+    """What case.json announces is what is drawn."""
+    assert Integers((5,), "key", 0, 9, dtype="int32").draw().dtype == np.int32

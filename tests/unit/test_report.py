@@ -72,7 +72,7 @@ def test_a_mismatch_says_what_found_allowed_where_and_by_which_tolerance():
 EXPLAINED = {
     "nonfinite": (
         verdict("h.0.scores", "nonfinite", statistics=NAN),
-        ["2 elements are NaN or infinite where the golden is not, the first at (0, 0, 2) (batch 0, query 0, key 2)"],
+        ["2 elements are not finite, or not the same as the golden's, first at (0, 0, 2) (batch 0, query 0, key 2)"],
         ["candidate nan where the golden is 1"],
     ),
     "integers": (

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from karat.errors import UsageError
+from karat.inputs import Literal
 from karat.suites import Case, Checkpoint, Suite
 
 OUT = Checkpoint("out", (2, 3))
@@ -11,9 +12,9 @@ JUDGED_IDS = Checkpoint("ids", (2,), dtype="integer", judged_by="logits")
 FOLLOWER = Checkpoint("step", (2,), follows="tokens")
 
 
-def case(name="small", checkpoints=(OUT,), **fields):
-    """Return a case with these checkpoints and no inputs."""
-    return Case(name, {}, {}, tuple(checkpoints), **fields)
+def case(name="small", checkpoints=(OUT,), inputs=("mask",), **fields):
+    """Return a case with these checkpoints and inputs of these names."""
+    return Case(name, {name: Literal((0, 1)) for name in inputs}, {}, tuple(checkpoints), **fields)
 
 
 def suite(name="demo", cases=None, contracts=("float32",)):
@@ -40,6 +41,32 @@ CONTRADICTIONS = {
     "unknown leader": (
         lambda: case(checkpoints=(OUT, FOLLOWER)),
         "small/step: depends on tokens, which is no checkpoint",
+    ),
+    "an axis twice": (lambda: Checkpoint("out", (2, 3), ("row", "row")), r"out: axes \('row', 'row'\)"),
+    "negative length": (lambda: Checkpoint("out", (-2,)), r"out: axes \(\) of lengths \(-2,\)"),
+    "nothing kept": (
+        lambda: Checkpoint("out", (2,), ("row",), keep={"row": (2, 4)}),
+        r"out: keep .* leaves nothing of the shape \(2,\)",
+    ),
+    "sequential without a judge": (
+        lambda: Checkpoint("out", (2,), dtype="integer", sequential=True),
+        "out: sequential choices need the checkpoint that judges them",
+    ),
+    "a judge of integers": (
+        lambda: case(checkpoints=(Checkpoint("logits", (2,), dtype="integer"), JUDGED_IDS)),
+        "small/ids: judged by logits, which holds no floats",
+    ),
+    "a leader that is not sequential": (
+        lambda: case(checkpoints=(Checkpoint("tokens", (2,)), FOLLOWER)),
+        "small/step: follows tokens, which is not sequential",
+    ),
+    "padding without an input": (
+        lambda: case(padding={"query": "absent"}),
+        "case small: padding is said by 'absent', which is no input",
+    ),
+    "an input and a mapping of one name": (
+        lambda: case(inputs=("weights/a", "weights")),
+        "case small: 'weights/a' and 'weights' are both inputs",
     ),
     "suite name": (lambda: suite("my-suite"), "suite 'my-suite': a name is an identifier"),
     "suite of no weights": (lambda: suite("gpt2@"), "suite 'gpt2@': a name is an identifier"),

@@ -178,3 +178,23 @@ def test_a_pattern_that_selects_nothing_is_an_error_by_name():
         Selection.parse(["gpt2", "gelu/tiny"]).require_matches(TREE)
     with pytest.raises(UsageError, match="suites: none"):
         Selection.parse(["gpt2"]).require_matches({})
+
+
+def test_a_contract_that_cannot_be_loaded_is_named(tmp_path):
+    """A contract with a mistake in it is a usage error with its file, not a traceback."""
+    (tmp_path / "validators").mkdir()
+    (tmp_path / "validators" / "bad.py").write_text("SUITE = (\n", encoding="utf-8")
+    with pytest.raises(UsageError, match=r"bad\.py cannot be loaded: SyntaxError"):
+        _ = Repository(tmp_path).suites
+
+
+def test_two_contracts_of_one_name_are_refused(tmp_path):
+    """A suite has one contract, in whatever family folder it stands."""
+    for family in ("blocks", "models"):
+        (tmp_path / "validators" / family).mkdir(parents=True)
+        text = 'from karat import Case, Checkpoint, Suite\nSUITE = Suite("one", "", ("float32",), (Case("c", {}, {}, '
+        (tmp_path / "validators" / family / "one.py").write_text(
+            text + '(Checkpoint("o", ()),)),))\n', encoding="utf-8"
+        )
+    with pytest.raises(UsageError, match="there is another contract named 'one'"):
+        _ = Repository(tmp_path).suites

@@ -187,7 +187,7 @@ REFUSED_H5 = {
     "a number as attribute": (named(16, "u2"), "its attribute dtype is '16', which karat does not read"),
     "attribute of another width": (
         named("bfloat16", "u4"),
-        "its attribute says bfloat16, its elements have another width",
+        "its attribute says bfloat16, its elements are uint32",
     ),
     "text": (holding("text"), "karat does not read the dtype object"),
     "compound": (holding(np.zeros(3, "f4,i4")), "karat does not read the dtype"),
