@@ -108,7 +108,7 @@ def test_the_readme_names_sessions_that_exist() -> None:
 def test_ci_runs_the_readme_s_test_command() -> None:
     """.ci/run ends with the session that the README calls the tests."""
     listed = re.findall(r"for session in (.*); do", (ROOT / ".ci/run").read_text(encoding="utf-8"))
-    assert listed[0].split() == ["gate", "lint", "types", "bare", "tests"]
+    assert listed[0].split() == ["gate", "lint", "types", "bare", "coverage", "tests"]
 
 
 def test_the_readme_s_failure_is_a_real_one() -> None:

@@ -320,12 +320,14 @@ class _Worker:
         except subprocess.TimeoutExpired:
             return "broke the protocol: it closed or misused karat's own channel"
 
-    def stop(self) -> None:
-        """End the process and all that it started."""
-        _kill(self._process)
+    def stop(self, *, patience: float) -> None:
+        """Let the process end by itself for `patience` seconds, then end it and all that it started."""
         if self._process.stdin is not None:
             with contextlib.suppress(OSError):
                 self._process.stdin.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(patience)
+        _kill(self._process)
 
 
 def _is_module(name: str) -> bool:
@@ -361,7 +363,7 @@ class PythonCandidate:
             message = {"function": request.suite.function, "inputs": str(inputs), "outputs": str(outputs)}
             answer = self._worker.ask(message, self.timeout)
             if isinstance(answer, Failure):
-                self.close()
+                self._stop(patience=0.0)
                 return answer
             if "raised" in answer:
                 return Failure("raised", answer["raised"])
@@ -370,9 +372,12 @@ class PythonCandidate:
             return _loaded(_read(outputs), request.case)
 
     def close(self) -> None:
-        """End the worker."""
+        """End the worker, which may put its things in order first."""
+        self._stop(patience=5.0)
+
+    def _stop(self, *, patience: float) -> None:
         if self._worker is not None:
-            self._worker.stop()
+            self._worker.stop(patience=patience)
             self._worker = None
 
 
@@ -382,7 +387,7 @@ class PythonCandidate:
 class NullCandidate:
     """A deliberately worthless candidate, which every golden must reject.
 
-    zeros: 0 everywhere · constant: the golden's mean everywhere · noise: random values of the golden's mean and
+    zeros: 0 everywhere · constant: the golden's mean everywhere · noise: random values of ten times the golden's
     spread · permuted: the golden's own values in another order · stale: the golden of another case, or of another
     checkpoint · missing: nothing.
     Where one of them cannot help being right (a golden of one element has no other order), it declares the checkpoint
@@ -424,7 +429,7 @@ class NullCandidate:
         elif self.kind == "noise":
             random = np.random.Generator(np.random.Philox(key=0))
             spread = golden.std() or 1 + abs(golden.mean())
-            wrong = (golden.mean() + spread * random.standard_normal(golden.shape)).astype(golden.dtype)
+            wrong = (golden.mean() + 10 * spread * random.standard_normal(golden.shape)).astype(golden.dtype)
         elif self.kind == "permuted":
             wrong = np.roll(golden, 1)
         else:

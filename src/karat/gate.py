@@ -108,7 +108,7 @@ def _rows_of(suite: Suite, contract: str, tolerances: Tolerances) -> tuple[set[s
     used, missing = set(), set()
     for case in suite.cases:
         for checkpoint in case.checkpoints:
-            if checkpoint.dtype == "storage":
+            if checkpoint.dtype == "storage" or checkpoint.judged_by is not None:
                 kind = checkpoint.tolerance
                 try:
                     used.add(tolerances.find(contract, suite.name, case.name, checkpoint.name, kind=kind).source)

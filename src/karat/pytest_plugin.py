@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pytest
-from numpy.typing import NDArray
 
-from karat import report, tensors
-from karat.candidates import Candidate, FolderCandidate, Request, open_candidate
-from karat.errors import GoldenError, KaratError
-from karat.exchange import Outputs, in_storage
-from karat.goldens import GoldenSet
-from karat.session import Session
-from karat.suites import Case, Repository, Selection, Suite, find_repository
-from karat.verdicts import Verdict, judge
-from karat.worker import to_numpy
+if TYPE_CHECKING:  # pytest loads this plugin wherever karat is installed; the rest is imported where it is used
+    from numpy.typing import NDArray
+
+    from karat.session import Session
+    from karat.suites import Case, Repository, Suite
+    from karat.verdicts import Verdict
+
+
+_USAGE = pytest.StashKey[str]()
+_REPORT = pytest.StashKey["tuple[Verdict, Repository]"]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -56,15 +55,18 @@ def _spec(config: pytest.Config) -> str:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Make one test of each selected suite × case × contract × checkpoint for a test that takes `karat_verdict`."""
+    from karat.errors import KaratError
+    from karat.suites import find_repository
+
     if "karat_verdict" not in metafunc.fixturenames:
         return
     config = metafunc.config
-    if not _spec(config):
-        raise pytest.UsageError("no candidate: give --candidate SPEC, or karat_candidate in the ini-file")
     try:
         rows = _rows(find_repository(config.rootpath), config)
     except KaratError as error:
-        raise pytest.UsageError(str(error)) from None
+        config.stash[_USAGE] = str(error)
+        metafunc.parametrize("karat_verdict", [pytest.param(None, id="not-run")], indirect=True)
+        return
     metafunc.parametrize(
         "karat_verdict",
         [
@@ -79,7 +81,20 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     )
 
 
+def pytest_collection_modifyitems(config: pytest.Config) -> None:
+    """End with a usage error where the conformance tests could not be made; a worker's failing test says the same."""
+    if _USAGE in config.stash and not hasattr(config, "workerinput"):
+        raise pytest.UsageError(config.stash[_USAGE])
+
+
 def _rows(repository: Repository, config: pytest.Config) -> list[tuple[Suite, Case, str, str]]:
+    """Return suite, case, contract and checkpoint of each test."""
+    from karat.candidates import FolderCandidate, open_candidate
+    from karat.errors import UsageError
+    from karat.suites import Selection
+
+    if not _spec(config):
+        raise UsageError("no candidate: give --candidate SPEC, or karat_candidate in the ini-file")
     selection = Selection.parse(config.getoption("--suite"))
     selection.require_matches(repository.suites)
     wanted = tuple(config.getoption("--contract"))
@@ -90,7 +105,7 @@ def _rows(repository: Repository, config: pytest.Config) -> list[tuple[Suite, Ca
     declared = {contract for suite in repository.suites.values() for contract in suite.contracts}
     for contract in wanted:
         if contract not in declared:
-            raise pytest.UsageError(f"no suite declares the contract {contract!r}; declared: {sorted(declared)}")
+            raise UsageError(f"no suite declares the contract {contract!r}; declared: {sorted(declared)}")
     return [
         (suite, case, contract, checkpoint.name)
         for suite in repository.suites.values()
@@ -105,8 +120,12 @@ def _rows(repository: Repository, config: pytest.Config) -> list[tuple[Suite, Ca
 @pytest.fixture(scope="session")
 def karat_session(request: pytest.FixtureRequest) -> Iterator[Session]:
     """Open the candidate and the goldens once for all tests of this process."""
+    from karat.candidates import open_candidate
+    from karat.session import Session
+    from karat.suites import Selection, find_repository
+
     repository = find_repository(request.config.rootpath)
-    candidate: Candidate = open_candidate(_spec(request.config), timeout=request.config.getoption("--karat-timeout"))
+    candidate = open_candidate(_spec(request.config), timeout=request.config.getoption("--karat-timeout"))
     selection = Selection.parse(request.config.getoption("--suite"))
     suites = [suite for suite in repository.suites.values() if selection.has(suite.name)]
     session = Session(repository, candidate, suites)
@@ -115,17 +134,31 @@ def karat_session(request: pytest.FixtureRequest) -> Iterator[Session]:
 
 
 @pytest.fixture
-def karat_verdict(request: pytest.FixtureRequest, karat_session: Session) -> Verdict:
-    """Return the verdict on one checkpoint; fail with its report if it is not `pass`, skip what is unsupported."""
+def karat_verdict(request: pytest.FixtureRequest) -> Verdict:
+    """Return the verdict on one checkpoint; the test fails with its report if that is not `pass`."""
+    if request.param is None:
+        pytest.fail(request.config.stash[_USAGE], pytrace=False)
     suite, case, contract, checkpoint = request.param
-    verdicts = karat_session.verdicts(suite, case, contract)
+    session: Session = request.getfixturevalue("karat_session")
+    verdicts = session.verdicts(suite, case, contract)
     verdict = next(verdict for verdict in verdicts if verdict.checkpoint == checkpoint)
+    request.node.stash[_REPORT] = (verdict, session.repository)
+    return verdict
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_call(item: pytest.Item) -> None:
+    """Fail a test whose verdict is not `pass`, with karat's report for a traceback; skip what is unsupported."""
+    from karat import report
+
+    if _REPORT not in item.stash:
+        return
+    verdict, repository = item.stash[_REPORT]
     if verdict.status == "unsupported":
         pytest.skip(f"unsupported: {verdict.text}")
     if verdict.status != "pass":
         mark = "first divergence" if verdict.first_divergence else ""
-        pytest.fail("\n".join(report.explain(verdict, karat_session.repository, before=mark)), pytrace=False)
-    return verdict
+        pytest.fail("\n".join(report.explain(verdict, repository, before=mark)), pytrace=False)
 
 
 @pytest.hookimpl(trylast=True)
@@ -145,6 +178,10 @@ class GoldenCase:
 
     def __init__(self, repository: Repository, suite: Suite, case: Case) -> None:
         """Open the goldens of the suite; a test fails if the gate finds anything wrong with them."""
+        from karat.candidates import open_candidate
+        from karat.goldens import GoldenSet
+        from karat.session import Session
+
         self._session = Session(repository, open_candidate("null:missing"), [suite])
         self._suite, self._case = suite, case
         if self._session.findings:
@@ -159,6 +196,8 @@ class GoldenCase:
 
     def inputs(self, contract: str = "float32") -> dict[str, NDArray[Any]]:
         """Return the inputs by name (`mapping/entry` for those of a mapping) in the contract's storage format."""
+        from karat.exchange import in_storage
+
         return in_storage(self._arrays, self._session.tolerances.contract(contract))
 
     def check(
@@ -169,6 +208,12 @@ class GoldenCase:
         Raise `AssertionError` with the report of the first that does not pass, `KeyError` for an unknown checkpoint,
         and `ValueError` if no array is given.
         """
+        from karat import report, tensors
+        from karat.candidates import Request
+        from karat.exchange import Outputs
+        from karat.verdicts import judge
+        from karat.worker import to_numpy
+
         given = {**(outputs or {}), **named}
         if not given:
             raise ValueError(f"{self._suite.name}/{self._case.name}: no array to check")
@@ -177,7 +222,7 @@ class GoldenCase:
         request = Request(
             self._suite, self._case, self._session.tolerances.contract(contract), self._arrays, self._goldens
         )
-        found = Outputs({name: tensors.of_array(np.asarray(to_numpy(value, name))) for name, value in given.items()})
+        found = Outputs({name: tensors.of_array(to_numpy(value, name)) for name, value in given.items()})
         verdicts = [
             verdict for verdict in judge(request, found, self._session.tolerances) if verdict.checkpoint in given
         ]
@@ -190,6 +235,9 @@ class GoldenCase:
 @pytest.fixture
 def golden(request: pytest.FixtureRequest) -> Callable[[str], GoldenCase]:
     """Return a function that opens `suite/case`: `golden("gpt2/tiny-prompt").check({"h.0.q": array})`."""
+    from karat.errors import GoldenError
+    from karat.suites import find_repository
+
     repository = find_repository(request.config.rootpath)
 
     def open_case(name: str) -> GoldenCase:

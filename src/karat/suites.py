@@ -35,7 +35,7 @@ class Checkpoint:
             `padding` speak of.
         dtype: `storage` (the contract's storage format), `integer` (any integer dtype) or `bool`.
         keep: label -> (start, stop) of the part that is frozen and compared; the rest is computed but not judged.
-        tolerance: the class of tolerances.toml that applies.
+        tolerance: the class of tolerances.toml that applies; for integers, to the values that judge them.
         judged_by: for integers that index the last axis of another float checkpoint of the case: that checkpoint. An
             index that differs from the golden's passes where the two values tie within tolerance.
         sequential: with `judged_by`: entries along the last axis depend on those before, so that nothing after an

@@ -172,9 +172,8 @@ def _judge_values(
     else:
         accepted = None
         if checkpoint.judged_by is not None:
-            judge_checkpoint = request.case.checkpoint(checkpoint.judged_by)
-            values = request.goldens.golden(request.case.name, judge_checkpoint.name)
-            tolerance, rms = _allowed(request, judge_checkpoint, tolerances)
+            values = request.goldens.golden(request.case.name, checkpoint.judged_by)
+            tolerance, rms = _allowed(request, checkpoint, tolerances, unit=checkpoint.judged_by)
             accepted = tied_indices(
                 candidate,
                 golden,
@@ -188,10 +187,13 @@ def _judge_values(
     return replace(blank(request, checkpoint, status), statistics=statistics, tolerance=tolerance, rms=rms)
 
 
-def _allowed(request: Request, checkpoint: Checkpoint, tolerances: Tolerances) -> tuple[Tolerance, float]:
+def _allowed(
+    request: Request, checkpoint: Checkpoint, tolerances: Tolerances, unit: str | None = None
+) -> tuple[Tolerance, float]:
+    """Return the tolerance of a checkpoint and the RMS that is its unit: its own, or that of the checkpoint `unit`."""
     suite, case = request.suite.name, request.case.name
     tolerance = tolerances.find(request.contract.name, suite, case, checkpoint.name, kind=checkpoint.tolerance)
-    return tolerance, float(request.goldens.goldens[case, checkpoint.name]["rms"])
+    return tolerance, float(request.goldens.goldens[case, unit or checkpoint.name]["rms"])
 
 
 def _still_following(
