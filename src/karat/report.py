@@ -133,6 +133,7 @@ def explain(verdict: Verdict, repository: Repository, *, before: str = "") -> li
     else:
         lines.append(f"  {beyond}, the first {place}")
     lines.append(f"  candidate {_number(statistics.candidate)} where the golden is {_number(statistics.golden)}")
+    lines += [f"  {diagnosis.fault}: {diagnosis.text}" for diagnosis in verdict.diagnosis]
     if verdict.tolerance is not None:
         passing = f"; it would pass at {statistics.used:.3g} times that" if 1 < statistics.used < math.inf else ""
         lines.append(
@@ -256,7 +257,10 @@ def _result(verdict: Verdict) -> dict[str, Any]:
         if statistics is None or statistics.worst is None
         else {"index": list(statistics.worst), "candidate": statistics.candidate, "golden": statistics.golden},
         "first_divergence": verdict.first_divergence,
-        "diagnosis": [],
+        "diagnosis": [
+            {"fault": d.fault, "strength": d.strength, "uncertainty": d.uncertainty, "text": d.text}
+            for d in verdict.diagnosis
+        ],
         "text": verdict.text,
     }
 

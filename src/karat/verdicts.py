@@ -15,6 +15,7 @@ from karat.candidates import Failure, Request
 from karat.compare import Statistics, compare, compare_exactly, tied_indices
 from karat.errors import CandidateError, GoldenError
 from karat.exchange import Outputs
+from karat.hypotheses import Diagnosis, Question, diagnose
 from karat.suites import Checkpoint
 from karat.tensors import Tensor
 from karat.tolerances import Tolerance, Tolerances
@@ -53,6 +54,7 @@ class Verdict:
         rms: RMS of the golden's judged elements, the unit of `tolerance.atol_rms`.
         text: what was found and what was wanted, for the statuses without statistics.
         first_divergence: the first checkpoint of its case, in execution order, whose values are wrong.
+        diagnosis: what the wrong values turned out to be; of the first divergence only, and often nothing.
     """
 
     suite: str
@@ -66,6 +68,7 @@ class Verdict:
     rms: float = 0.0
     text: str = ""
     first_divergence: bool = False
+    diagnosis: tuple[Diagnosis, ...] = ()
 
     @property
     def name(self) -> str:
@@ -88,7 +91,37 @@ def judge(
         blocked.get(checkpoint.name) or _judge_one(request, checkpoint, outcome, tolerances)
         for checkpoint in request.case.checkpoints
     ]
-    return mark_first_divergence(verdicts)
+    return [
+        replace(verdict, diagnosis=_diagnose(request, verdict, outcome)) if verdict.first_divergence else verdict
+        for verdict in mark_first_divergence(verdicts)
+    ]
+
+
+def _diagnose(request: Request, verdict: Verdict, outcome: Outputs | Failure) -> tuple[Diagnosis, ...]:
+    """Try the hypotheses on a mismatch."""
+    checkpoint = request.case.checkpoint(verdict.checkpoint)
+    if verdict.status != "mismatch" or verdict.tolerance is None or checkpoint.dtype != "storage":
+        return ()
+    if isinstance(outcome, Failure):
+        return ()
+    golden = request.goldens.golden(request.case.name, checkpoint.name).astype(np.float64)
+    judged = request.case.judged_elements(checkpoint, request.arrays)
+    others = {
+        other.name: request.goldens.golden(request.case.name, other.name)
+        for other in request.case.checkpoints
+        if other.kept_shape == checkpoint.kept_shape and other.name != checkpoint.name
+    }
+    question = Question(
+        candidate=outcome.tensors[checkpoint.name].load()[checkpoint.kept_index].astype(np.float64),
+        golden=golden,
+        judged=np.broadcast_to(True if judged is None else judged, golden.shape),
+        rtol=verdict.tolerance.rtol,
+        atol=verdict.tolerance.atol_rms * verdict.rms,
+        axes=checkpoint.axes,
+        others=others,
+        storage=request.contract.storage,
+    )
+    return tuple(diagnose(question))
 
 
 def mark_first_divergence(verdicts: Sequence[Verdict]) -> list[Verdict]:

@@ -1,0 +1,248 @@
+"""Says what a wrong array is, where it is a simple change of the right one: scaled, shifted, permuted, stale, coarse.
+
+Each hypothesis predicts the candidate from the golden and is believed only if the prediction holds within the
+contract's own tolerance at every element that is judged. None knows a suite; a candidate that passes is never asked.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from karat import formats
+from karat.compare import compare
+
+_LARGEST = 1 << 22  # elements; above, only the cheap hypotheses
+_MOST_RANGES = 3
+_MOST_SLICES = 64  # along an axis, for which every order is tried
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What a wrong array turned out to be.
+
+    Attributes:
+        fault: the kind: `scale`, `offset`, `stale`, `axes`, `order`, `shift`, `bias`, `zeros`, `part` or `grid`.
+        strength: how much of it: the factor, the offset, the share of elements.
+        uncertainty: standard error of the strength.
+        text: what it is, in words.
+    """
+
+    fault: str
+    strength: float
+    uncertainty: float
+    text: str
+
+
+@dataclass(frozen=True)
+class Question:
+    """A wrong array and what is known of it.
+
+    Attributes:
+        candidate: float64, the golden's shape.
+        golden: float64.
+        judged: True where an element counts, the golden's shape.
+        rtol: the tolerance that failed, relative part.
+        atol: its absolute part, in the golden's units.
+        axes: a label for each axis, or none.
+        others: other goldens of the case, by checkpoint.
+        storage: the format that the contract promises.
+    """
+
+    candidate: NDArray[np.float64]
+    golden: NDArray[np.float64]
+    judged: NDArray[np.bool_]
+    rtol: float
+    atol: float
+    axes: tuple[str, ...]
+    others: Mapping[str, NDArray[Any]]
+    storage: str
+
+    def explained_by(self, prediction: NDArray[np.float64], factor: float = 1.0) -> bool:
+        """Say whether the candidate is `prediction`, whose errors are `factor` times those of the golden."""
+        atol = self.atol * max(1.0, abs(factor))
+        found = compare(self.candidate, prediction, rtol=self.rtol, atol=atol, judged=self.judged)
+        return found.mismatched == 0
+
+    def label(self, axis: int) -> str:
+        """Return the name of an axis."""
+        return self.axes[axis] if self.axes else f"axis {axis}"
+
+
+def diagnose(question: Question) -> list[Diagnosis]:
+    """Return the hypotheses that hold, the most telling first."""
+    if not np.isfinite(question.candidate[question.judged]).all() or not question.judged.any():
+        return []
+    found: list[Diagnosis] = []
+    for hypothesis in (_scale, _offset, _stale, _axes, _order, _shift, _bias):
+        if question.golden.size <= _LARGEST or hypothesis in (_scale, _offset):
+            found += itertools.islice(hypothesis(question), 1)
+        if found:
+            return found
+    return [*_zeros(question), *_part(question), *_grid(question)]
+
+
+def _scale(question: Question) -> Iterator[Diagnosis]:
+    x, y = question.candidate[question.judged], question.golden[question.judged]
+    square = float(y @ y)
+    if square == 0 or x.size < 2:
+        return
+    factor = float(x @ y) / square
+    residual = x - factor * y
+    error = math.sqrt(float(residual @ residual) / (x.size - 1) / square)
+    if factor != 0 and question.explained_by(factor * question.golden, factor):
+        known = _closed_form(factor)
+        yield Diagnosis("scale", factor, error, f"equals the golden × {factor:.6g} ± {error:.1g}{known}")
+
+
+def _closed_form(factor: float) -> str:
+    """Return the closed form that a factor has, ` (= 1/√14)`, if it is one of the usual ones."""
+    size, sign = abs(factor), "-" if factor < 0 else ""
+    for n in range(2, 129):
+        for value, name in ((n**0.5, f"√{n}"), (n**-0.5, f"1/√{n}"), (float(n), f"{n}"), (1 / n, f"1/{n}")):
+            if abs(size / value - 1) < 1e-5:
+                root = math.isqrt(n)
+                exact = name.replace(f"√{n}", str(root)) if root * root == n else name
+                return f" (= {sign}{exact})"
+    return " (= -1: the sign)" if abs(factor + 1) < 1e-5 else ""
+
+
+def _offset(question: Question) -> Iterator[Diagnosis]:
+    difference = (question.candidate - question.golden)[question.judged]
+    offset = float(difference.mean())
+    if difference.size > 1 and question.explained_by(question.golden + offset):
+        error = float(difference.std()) / math.sqrt(difference.size)
+        yield Diagnosis("offset", offset, error, f"equals the golden + {offset:.6g} ± {error:.1g} everywhere")
+
+
+def _axes(question: Question) -> Iterator[Diagnosis]:
+    """Find another layout of the same elements: axes exchanged, or read in another order than they were written."""
+    golden = question.golden
+    names = [question.label(axis) for axis in range(golden.ndim)]
+    for order in itertools.permutations(range(golden.ndim)):
+        if order == tuple(range(golden.ndim)) or golden.ndim > 5:
+            continue
+        written = golden.transpose(order)
+        if question.explained_by(written.reshape(golden.shape)):
+            text = f"has the golden's elements laid out as ({', '.join(names[axis] for axis in order)})"
+            yield Diagnosis("axes", 1.0, 0.0, text)
+    for first, second in itertools.combinations(range(golden.ndim), 2):
+        n, m = golden.shape[first], golden.shape[second]
+        if min(n, m) < 2:
+            continue
+        moved = np.moveaxis(golden, (first, second), (-2, -1))
+        dealt = moved.reshape(*moved.shape[:-2], m, n).swapaxes(-1, -2)
+        if question.explained_by(np.moveaxis(dealt, (-2, -1), (first, second))):
+            yield Diagnosis("axes", 1.0, 0.0, f"{names[second]} and {names[first]} are interleaved")
+
+
+def _order(question: Question) -> Iterator[Diagnosis]:
+    """Find slices of one axis in another order, or one slice in the place of several."""
+    for axis, length in enumerate(question.golden.shape):
+        if not 2 <= length <= _MOST_SLICES:
+            continue
+        rows = np.moveaxis(question.golden, axis, 0).reshape(length, -1)
+        found = np.moveaxis(question.candidate, axis, 0).reshape(length, -1)
+        distances = np.stack([np.square(found - row).sum(1) for row in rows], axis=1)  # (candidate, golden)
+        order = distances.argmin(1)
+        if (order == np.arange(length)).all():
+            continue
+        if question.explained_by(np.take(question.golden, order, axis)):
+            shown = ", ".join(str(i) for i in order[:12]) + (", …" if length > 12 else "")
+            yield Diagnosis("order", 1.0, 0.0, f"along {question.label(axis)} it holds the golden's {shown}")
+
+
+def _shift(question: Question) -> Iterator[Diagnosis]:
+    """Find everything one position further along an axis; what is shifted in is not judged."""
+    for axis, length in enumerate(question.golden.shape):
+        for step in (1, -1):
+            if length < 3:
+                continue
+            shifted = np.roll(question.golden, step, axis)
+            judged = question.judged.copy()
+            np.moveaxis(judged, axis, 0)[0 if step == 1 else -1] = False
+            judged &= np.roll(question.judged, step, axis)
+            found = compare(question.candidate, shifted, rtol=question.rtol, atol=question.atol, judged=judged)
+            if found.elements and found.mismatched == 0:
+                way = "late" if step == 1 else "early"
+                yield Diagnosis("shift", float(step), 0.0, f"is the golden one {question.label(axis)} too {way}")
+
+
+def _stale(question: Question) -> Iterator[Diagnosis]:
+    for name, other in question.others.items():
+        if other.shape == question.golden.shape and question.explained_by(other.astype(np.float64)):
+            yield Diagnosis("stale", 1.0, 0.0, f"equals the golden of {name}")
+
+
+def _bias(question: Question) -> Iterator[Diagnosis]:
+    """Find a difference that is the same all along some axes: something that was added, or left out."""
+    difference = np.where(question.judged, question.candidate - question.golden, 0)
+    constant = tuple(
+        axis
+        for axis, length in enumerate(difference.shape)
+        if length > 1 and question.explained_by(question.golden + _mean(difference, question.judged, (axis,)))
+    )
+    if constant and difference.size > max(difference.shape[axis] for axis in constant):
+        missing = _mean(difference, question.judged, constant)
+        if question.explained_by(question.golden + missing):
+            names = ", ".join(question.label(axis) for axis in constant)
+            size = float(np.sqrt(np.square(missing).mean()))
+            text = f"its difference from the golden (RMS {size:.3g}) is the same at every {names}: as of a bias"
+            yield Diagnosis("bias", size, 0.0, text)
+
+
+def _mean(values: NDArray[np.float64], judged: NDArray[np.bool_], axes: tuple[int, ...]) -> NDArray[np.float64]:
+    """Return the mean of the judged values along `axes`, which are kept with length 1; 0 where none is judged."""
+    number = judged.sum(axes, keepdims=True)
+    total: NDArray[np.float64] = values.sum(axes, keepdims=True) / np.maximum(number, 1)
+    return total
+
+
+def _zeros(question: Question) -> Iterator[Diagnosis]:
+    unwritten = (question.candidate == 0) & (question.golden != 0) & question.judged
+    number, judged = int(unwritten.sum()), int(question.judged.sum())
+    if number > judged / 20:
+        yield Diagnosis("zeros", number / judged, 0.0, f"{number} of {judged} elements are 0 where the golden is not")
+
+
+def _grid(question: Question) -> Iterator[Diagnosis]:
+    """Find a coarser number format than the contract promises."""
+    promised = formats.lookup(question.storage).significand_bits
+    values = question.candidate[question.judged]
+    if values.size < 16:
+        return
+    for name, known in formats.FORMATS.items():
+        if known.significand_bits < promised and formats.off_grid(values, name) is None:
+            text = f"every value is a {name} number: {known.significand_bits} bits where {promised} are promised"
+            yield Diagnosis("grid", float(known.significand_bits), 0.0, text)
+            return
+
+
+def _part(question: Question) -> Iterator[Diagnosis]:
+    """Find the part of an axis to which the mistake is confined."""
+    error = np.abs(question.candidate - question.golden)
+    wrong = (error > question.atol + question.rtol * np.abs(question.golden)) & question.judged
+    for axis, length in enumerate(wrong.shape):
+        others = tuple(other for other in range(wrong.ndim) if other != axis)
+        hit, judged = wrong.any(others), question.judged.any(others)
+        bad, good = np.flatnonzero(hit), np.flatnonzero(judged & ~hit)
+        at_an_end = {0, length - 1} & set(good.tolist())
+        if bad.size == 0 or good.size == 0 or (good.size == 1 and not at_an_end):  # one right slice may be chance
+            continue
+        part, word = (bad, "wrong only at") if bad.size <= good.size else (good, "right at")
+        ranges = _ranges(part)
+        if len(ranges) <= _MOST_RANGES:  # more are scattered, and tell nothing
+            text = f"{word} {question.label(axis)} {', '.join(ranges)} (of 0–{length - 1})"
+            yield Diagnosis("part", bad.size / length, 0.0, text)
+
+
+def _ranges(indices: NDArray[np.intp]) -> list[str]:
+    """Write indices as ranges: 0–3, 7."""
+    groups = np.split(indices, np.flatnonzero(np.diff(indices) != 1) + 1)
+    return [f"{group[0]}–{group[-1]}" if group.size > 1 else f"{group[0]}" for group in groups]

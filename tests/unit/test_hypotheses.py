@@ -1,0 +1,135 @@
+"""karat.hypotheses: a simple change of the right array is named; what is no simple change is not."""
+
+import numpy as np
+import pytest
+
+from karat.hypotheses import Question, diagnose
+
+AXES = ("batch", "head", "query", "channel")
+SHAPE = (2, 3, 5, 4)
+RANDOM = np.random.Generator(np.random.Philox(key=7))
+GOLDEN = RANDOM.standard_normal(SHAPE)
+OTHER = RANDOM.standard_normal(SHAPE)
+BIAS = RANDOM.standard_normal((1, 3, 1, 4))
+
+
+def found(candidate, *, judged=None, storage="float64", golden=GOLDEN, axes=AXES):
+    """Return the diagnoses of a candidate."""
+    mask = np.ones(golden.shape, bool) if judged is None else judged
+    question = Question(candidate, golden, mask, 1e-9, 1e-9, axes, {"h.0.other": OTHER, "row": OTHER[0]}, storage)
+    return diagnose(question)
+
+
+CHANGES = {
+    "factor": (GOLDEN * 0.7, "scale", "equals the golden × 0.7 ± "),
+    "root": (GOLDEN / np.sqrt(14), "scale", "(= 1/√14)"),
+    "half": (GOLDEN / 2, "scale", "(= 1/2)"),
+    "a square root that is whole": (GOLDEN * 8, "scale", "(= 8)"),
+    "sign": (-GOLDEN, "scale", "(= -1: the sign)"),
+    "offset": (GOLDEN + 0.25, "offset", "equals the golden + 0.25 ± "),
+    "another checkpoint": (OTHER, "stale", "equals the golden of h.0.other"),
+    "another layout": (
+        GOLDEN.transpose(0, 2, 1, 3).reshape(SHAPE),
+        "axes",
+        "has the golden's elements laid out as (batch, query, head, channel)",
+    ),
+    "interleaved": (
+        GOLDEN.transpose(0, 2, 1, 3).reshape(2, 5, 4, 3).transpose(0, 3, 1, 2),
+        "axes",
+        "are interleaved",
+    ),
+    "another order": (GOLDEN[:, [2, 0, 1]], "order", "along head it holds the golden's 2, 0, 1"),
+    "one slice for all": (GOLDEN[:, [0, 0, 0]], "order", "along head it holds the golden's 0, 0, 0"),
+    "one late": (
+        np.concatenate([OTHER[:, :, :1], GOLDEN[:, :, :-1]], axis=2),
+        "shift",
+        "is the golden one query too late",
+    ),
+    "one early": (
+        np.concatenate([GOLDEN[:, :, 1:], OTHER[:, :, :1]], axis=2),
+        "shift",
+        "is the golden one query too early",
+    ),
+    "bias": (GOLDEN - BIAS, "bias", "is the same at every batch, query: as of a bias"),
+}
+
+
+@pytest.mark.parametrize(("candidate", "fault", "text"), CHANGES.values(), ids=CHANGES)
+def test_a_simple_change_is_named(candidate, fault, text):
+    """What a hypothesis predicts within tolerance at every element is named, and nothing else is."""
+    diagnoses = found(candidate)
+    assert [diagnosis.fault for diagnosis in diagnoses] == [fault]
+    assert text in diagnoses[0].text
+
+
+def test_the_strength_of_a_scale_has_a_standard_error():
+    """The factor is a least-squares fit; its standard error comes from what it leaves over."""
+    noise = 1e-10 * RANDOM.standard_normal(SHAPE)
+    (scale,) = found(GOLDEN * 3 + noise)
+    assert scale.strength == pytest.approx(3, abs=1e-9)
+    assert scale.uncertainty == pytest.approx(1e-10 / np.sqrt(np.square(GOLDEN).sum()), rel=0.3)
+
+
+def with_part(index, value):
+    """Return the golden with a part replaced."""
+    candidate = GOLDEN.copy()
+    candidate[index] = value
+    return candidate
+
+
+def test_what_is_no_simple_change_is_not_named():
+    """Random values are no change of the golden."""
+    assert found(RANDOM.standard_normal(SHAPE)) == []
+
+
+def test_a_mistake_in_a_part_is_placed():
+    """A mistake that is confined to a part of an axis is placed there, along every axis that confines it."""
+    texts = [diagnosis.text for diagnosis in found(with_part((1, slice(None), slice(1, 3)), 9.0))]
+    assert texts == ["wrong only at batch 1 (of 0–1)", "wrong only at query 1–2 (of 0–4)"]
+
+
+def test_what_is_right_is_placed_where_it_is_less():
+    """Where most is wrong, the part that is right is named."""
+    texts = [diagnosis.text for diagnosis in found(with_part((slice(None), slice(None), slice(1, None)), 9.0))]
+    assert texts == ["right at query 0 (of 0–4)"]
+
+
+def test_unwritten_elements_are_counted():
+    """Zeros where the golden has none, more than one in twenty, are told."""
+    zeros = found(with_part((slice(None), 2), 0.0))[0]
+    assert (zeros.fault, zeros.strength) == ("zeros", 40 / 120)
+    assert zeros.text == "40 of 120 elements are 0 where the golden is not"
+
+
+def test_a_coarser_grid_than_promised_is_named():
+    """A candidate that rounds to fewer bits than its contract promises is told so, with the bits."""
+    coarse = (GOLDEN + OTHER / 8).astype(np.float16).astype(np.float64)
+    texts = [diagnosis.text for diagnosis in found(coarse, storage="float32")]
+    assert texts == ["every value is a float16 number: 11 bits where 24 are promised"]
+
+
+def test_padding_has_no_part_in_a_hypothesis():
+    """Elements that are not judged may hold anything, and are evidence of nothing."""
+    judged = np.ones(SHAPE, bool)
+    judged[0, :, :2] = False
+    candidate = 2 * GOLDEN
+    candidate[~judged] = 99.0
+    assert [diagnosis.text.split(" ±")[0] for diagnosis in found(candidate, judged=judged)] == ["equals the golden × 2"]
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_what_is_not_finite_is_not_diagnosed(value):
+    """Non-finite values have a status of their own."""
+    assert found(with_part((0, 0, 0, 0), value)) == []
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (1, 1, 1, 1), (0, 3)], ids=str)
+def test_small_arrays_are_no_failure_of_karat(shape):
+    """An array of one element, or of none, is diagnosed as little as need be."""
+    golden = np.ones(shape)
+    assert all(np.isfinite(diagnosis.strength) for diagnosis in found(golden + 1, golden=golden, axes=()))
+
+
+def test_axes_without_labels_have_numbers():
+    """Where a checkpoint names no axes, they are counted."""
+    assert found(GOLDEN[:, [2, 0, 1]], axes=())[0].text == "along axis 1 it holds the golden's 2, 0, 1"
