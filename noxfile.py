@@ -12,6 +12,7 @@ nox.options.error_on_missing_interpreters = True
 
 PROJECT = nox.project.load_toml("pyproject.toml")
 OFFLINE = {"HF_HUB_OFFLINE": "1"}
+WORKERS = ("-n", "auto", "--maxprocesses=4")  # a worker that holds the 124M case needs about 1 GB
 
 
 def install(session: nox.Session, *groups: str) -> None:
@@ -56,14 +57,14 @@ def bare(session: nox.Session) -> None:
     absent = "import importlib.util as u; assert not any(map(u.find_spec, ('torch', 'transformers'))), 'not bare'"
     session.run("python", "-c", absent)
     session.run("karat", "check", "py:candidates/plain", "--contract", "float32")
-    session.run("pytest", "-q", "-n", "auto", "tests/conformance/test_conformance.py", env=OFFLINE)
+    session.run("pytest", "-q", *WORKERS, "tests/conformance/test_conformance.py", env=OFFLINE)
 
 
 @nox.session
 def tests(session: nox.Session) -> None:
     """Run every test against the bundled candidate: nox -s tests -- [pytest options, such as --candidate SPEC]."""
     install(session, "tests", "reference")
-    session.run("pytest", *(session.posargs or ["-q", "-n", "auto"]), env=OFFLINE)
+    session.run("pytest", *(session.posargs or ["-q", *WORKERS]), env=OFFLINE)
 
 
 @nox.session
@@ -73,7 +74,7 @@ def coverage(session: nox.Session) -> None:
     session.run("coverage", "erase")
     # Not by a plugin of pytest, which would begin after karat's own is imported.
     library = ("tests/unit", "tests/test_repository.py", "tests/conformance/test_plugin.py")
-    session.run("coverage", "run", "-m", "pytest", "-q", "-n", "auto", *library, env=OFFLINE)
+    session.run("coverage", "run", "-m", "pytest", "-q", *WORKERS, *library, env=OFFLINE)
     session.run("coverage", "combine", "--quiet")
     session.run("coverage", "report")
 

@@ -14,6 +14,7 @@ import pytest
 
 from karat import cli, exchange, freeze, goldens, inputs, tensors
 from karat.candidates import open_candidate
+from karat.goldens import GoldenSet
 from karat.session import Report, check
 from karat.suites import Repository, Selection, load_by_path
 from karat.tolerances import read_tolerances
@@ -96,12 +97,20 @@ class Toy:
         tensors.write_safetensors(path, changed)
         for row in content["goldens"]:
             if row["case"] == case and row["checkpoint"] in changed:
-                row |= goldens.golden_row(case, row["checkpoint"], path.name, changed[row["checkpoint"]], row["rms"])
+                row |= self.row(case, row["checkpoint"], changed[row["checkpoint"]])
         content["goldens"] = [r for r in content["goldens"] if r["case"] != case or r["checkpoint"] in changed]
         for row in content["files"]:
             if row["file"] == path.name:
                 row |= {"bytes": path.stat().st_size, "sha256": goldens.sha256_of_file(path)}
         self.rewrite(content)
+
+    def row(self, case: str, checkpoint: str, array: np.ndarray) -> dict:
+        """Return the manifest row of a golden, whatever its shape."""
+        declared = self.repository.suite("toy").case(case)
+        if array.shape != declared.checkpoint(checkpoint).kept_shape:
+            return {"shape": list(array.shape), "sha256": goldens.sha256_of_array(array)}
+        padding = GoldenSet.open(self.repository, "toy").padding(declared)
+        return goldens.golden_row(declared, declared.checkpoint(checkpoint), f"{case}.safetensors", array, padding)
 
     def tree(self) -> dict[str, bytes]:
         """Return every file of the repository with its bytes."""

@@ -5,6 +5,8 @@ by `nox -s measure`; its lines are what the reasons in tolerances.toml quote.
 """
 
 import contextlib
+import inspect
+import sys
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -100,12 +102,23 @@ def where_faults_belong(session: Session, suite: Suite, contract: str) -> dict[s
     return dict(found)
 
 
+def takes_dtype(repository: Repository, suite: Suite) -> bool:
+    """Say whether the suite's reference can run in the contract's own format."""
+    reference = load_by_path(repository.generator(suite.name)).reference
+    return "dtype" in inspect.signature(reference).parameters
+
+
 def main() -> None:
     """Print the measurement of every suite."""
     repository = find_repository(Path(__file__).parent)
-    for suite in repository.suites.values():
+    names = sys.argv[1:] or list(repository.suites)
+    for suite in map(repository.suite, names):
         with contextlib.ExitStack() as stack:
-            formulations: list[Candidate] = [Reference(repository, suite)]
+            formulations: list[Candidate] = [Reference(repository, suite)] if takes_dtype(repository, suite) else []
+            formulations += [
+                faults.FaultyCandidate(faults.plain_file(repository, suite), suite.function, formulation)
+                for formulation in faults.load_formulations(repository, suite)
+            ]
             for folder in ("plain", "torch_sdpa"):
                 if list((repository.root / "candidates" / folder).rglob(f"{suite.function}.py")):
                     candidate = open_candidate(f"py:{repository.root}/candidates/{folder}")

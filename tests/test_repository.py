@@ -106,9 +106,12 @@ def test_the_readme_names_sessions_that_exist() -> None:
 
 
 def test_ci_runs_the_readme_s_test_command() -> None:
-    """.ci/run ends with the session that the README calls the tests."""
-    listed = re.findall(r"for session in (.*); do", (ROOT / ".ci/run").read_text(encoding="utf-8"))
-    assert listed[0].split() == ["gate", "lint", "types", "bare", "coverage", "tests"]
+    """.ci/run and the workflow run every default session of the noxfile, the README's test command last."""
+    (defaults,) = re.findall(r"options.sessions = (\[.*\])", (ROOT / "noxfile.py").read_text(encoding="utf-8"))
+    (listed,) = re.findall(r"for session in (.*); do", (ROOT / ".ci/run").read_text(encoding="utf-8"))
+    workflow = (ROOT / ".github/workflows/ci.yml").read_text(encoding="utf-8")
+    assert listed.split() == ast.literal_eval(defaults) == re.findall(r"nox -s (\w+)", workflow)
+    assert f"python -m nox -s {listed.split()[-1]} " in README
 
 
 def test_the_readme_s_failure_is_a_real_one() -> None:
@@ -132,6 +135,15 @@ def test_the_readme_lists_the_contracts() -> None:
     """Every contract of tolerances.toml is named in the README."""
     for contract in read_tolerances(ROOT / "tolerances.toml").contracts:
         assert f"`{contract}`" in README
+
+
+def test_the_wheel_ships_every_suite_and_nothing_else() -> None:
+    """Goldens go into the wheel by name, so that those of outside weights do not."""
+    pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    shipped = pyproject["tool"]["hatch"]["build"]["targets"]["wheel"]["force-include"]
+    assert {path for path in shipped if path.startswith("goldens")} == {
+        f"goldens/{name}" for name in REPOSITORY.suites if "@" not in name
+    }
 
 
 def test_torch_is_pinned_in_one_place() -> None:

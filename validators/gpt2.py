@@ -26,7 +26,7 @@ A py: candidate is a function
 
 Inputs and outputs are in the contract's storage format. attention_scores are q k^T / sqrt(d) before the mask;
 attention_probabilities are after it, exactly 0 where a token may not look. key_cache and value_cache are what attention
-reads: all tokens seen so far. Checkpoints of decode step n are those of the prefill under step.<n>. .
+reads: all tokens seen so far. Checkpoints of decode step n are those of the prefill under step.n: step.1.logits.
 """
 
 CONTRACTS = ("float64", "float32", "bfloat16", "float16")
@@ -122,7 +122,7 @@ def layer_checkpoints(
         ("v", (B, H, T, d), heads),
         *([("key_cache", (B, H, S, d), stored), ("value_cache", (B, H, S, d), stored)] if cache else []),
         ("attention_scores", (B, H, T, S), scores),
-        ("attention_probabilities", (B, H, T, S), (*scores[:3], "any_key")),
+        ("attention_probabilities", (B, H, T, S), (*scores[:3], "looked_at")),
         ("attention_context", (B, H, T, d), heads),
         ("attention_output", (B, T, D), hidden),
         ("residual", (B, T, D), hidden),
@@ -133,7 +133,13 @@ def layer_checkpoints(
         ("block_output", (B, T, D), hidden),
     ]
     return [
-        Checkpoint(prefix + name, shape, axes, keep={k: v for k, v in keep.items() if k in axes})
+        Checkpoint(
+            prefix + name,
+            shape,
+            axes,
+            keep={k: v for k, v in keep.items() if k in axes},
+            exact_zeros=name == "attention_probabilities",
+        )
         for name, shape, axes in table
         # One key gets all the attention whatever its score: a golden of ones that proves nothing.
         if not (name == "attention_probabilities" and S == 1)
@@ -239,7 +245,7 @@ def case(  # noqa: PLR0913 - a case is what it is made of
             "max_new_tokens": new_tokens,
         },
         checkpoints=tuple(checkpoints),
-        # any_key stays judged: the probability of looking at padding must be 0.
+        # looked_at stays judged: the probability of looking at padding must be 0.
         padding={"query": "attention_mask", "key": "attention_mask"} if any(pads) else {},
     )
 

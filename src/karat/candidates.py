@@ -10,12 +10,13 @@ import queue
 import shlex
 import shutil
 import signal
+import site
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -27,7 +28,7 @@ from karat import exchange, formats, tensors
 from karat.errors import CandidateError, UsageError
 from karat.exchange import Outputs
 from karat.goldens import GoldenSet
-from karat.suites import Case, Checkpoint, Repository, Suite
+from karat.suites import Case, Checkpoint, Repository, Selection, Suite
 from karat.tensors import Tensor
 from karat.tolerances import Contract
 
@@ -82,7 +83,8 @@ def open_candidate(spec: str, *, timeout: float = 300.0) -> Candidate:
     """
     kind, colon, rest = spec.partition(":")
     if not colon or not rest or kind not in ("py", "dir", "cmd", "null"):
-        raise UsageError(f"no candidate {spec!r}; a spec is py:TARGET, dir:PATH, cmd:COMMAND or null:KIND")
+        hint = f"; did you mean py:{spec}?" if spec.endswith(".py") else ""
+        raise UsageError(f"no candidate {spec!r}; a spec is py:TARGET, dir:PATH, cmd:COMMAND or null:KIND{hint}")
     if not 0 < timeout <= _LONGEST:
         raise UsageError(f"a time limit of {timeout:g} s is none; --timeout takes more than 0 and at most {_LONGEST:g}")
     if kind == "py":
@@ -102,10 +104,8 @@ class FolderCandidate:
 
     def __init__(self, spec: str, folder: Path) -> None:
         """Raise `UsageError` if there is no such folder."""
-        if not folder.is_dir():
-            raise UsageError(
-                f"no candidate {spec!r}: {folder} is not a folder; expected {folder}/<suite>/<case>/outputs.safetensors"
-            )
+        if not _is_there(folder, Path.is_dir):
+            raise UsageError(f"no candidate {spec!r}: no folder {folder} with <suite>/<case>/outputs.safetensors in it")
         self.spec, self.folder = spec, folder
 
     def run(self, request: Request) -> Outputs | Failure:
@@ -123,13 +123,14 @@ class FolderCandidate:
                 if case.name not in cases:
                     raise UsageError(f"{case}: {suite.name} has no case {case.name!r}; its cases: {', '.join(cases)}")
 
-    def storage(self, repository: Repository) -> str | None:
+    def storage(self, repository: Repository, selection: Selection) -> str | None:
         """Return the format in which the dump holds floats, None if it holds none; raise `UsageError` for several."""
         found: dict[str, Path] = {}
         for suite in repository.suites.values():
             for case in suite.cases:
                 folder = self.folder / suite.name / case.name
-                outputs = _read(folder) if folder.is_dir() else None
+                wanted = selection.has(suite.name, case.name) and folder.is_dir()
+                outputs = _read(folder) if wanted else None
                 if isinstance(outputs, Outputs):
                     found |= dict.fromkeys(exchange.storage_formats(outputs, case.checkpoints), folder)
         if len(found) > 1:
@@ -265,8 +266,10 @@ class _Worker:
     """A `karat.worker` process with the threads that listen to it."""
 
     def __init__(self, target: str) -> None:
-        words = [sys.executable, "-m", "karat.worker", target]
-        path = os.pathsep.join(filter(None, [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH")]))
+        words = [sys.executable, "-P", "-m", "karat.worker", target]  # -P: no module of the folder one stands in
+        own = str(Path(__file__).parents[1])
+        installed = own in site.getsitepackages()
+        path = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), "" if installed else own]))
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         self._process = _start(words, env={**os.environ, "PYTHONPATH": path}, **pipes)
         self._log = Log(self._process.stderr)
@@ -330,12 +333,20 @@ class _Worker:
         _kill(self._process)
 
 
+def _is_there(path: Path, kind: Callable[[Path], bool]) -> bool:
+    """Ask the file system, which refuses some names."""
+    try:
+        return kind(path)
+    except (OSError, ValueError):
+        return False
+
+
 def _is_module(name: str) -> bool:
     """Say whether the first part of a dotted name can be imported from here; nothing is imported."""
     try:
         top = name.partition(".")[0]
         return Path(f"{top}.py").is_file() or Path(top).is_dir() or importlib.util.find_spec(top) is not None
-    except (ImportError, ValueError):
+    except (ImportError, ValueError, OSError):
         return False
 
 
@@ -345,8 +356,12 @@ class PythonCandidate:
     def __init__(self, spec: str, target: str, timeout: float) -> None:
         """Raise `UsageError` if the target is a file or folder that does not exist."""
         path = Path(target)
+        if ":" in target:
+            raise UsageError(
+                f"no candidate {spec!r}: py: takes a file, a folder or a module; the function has the suite's name"
+            )
         is_file = path.suffix == ".py" or os.sep in target
-        if not (path.exists() if is_file else path.is_dir() or _is_module(target)):
+        if not (_is_there(path, Path.exists) if is_file else _is_there(path, Path.is_dir) or _is_module(target)):
             kind = "" if is_file else "folder or module "
             raise UsageError(f"no candidate {spec!r}: there is no {kind}{target}")
         self.spec, self.target, self.timeout = spec, target, timeout

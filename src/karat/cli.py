@@ -29,7 +29,7 @@ def parser() -> argparse.ArgumentParser:
     listing.add_argument("--json", action="store_true", help="every checkpoint with its shape and contracts")
 
     export = commands.add_parser("export", help="write the inputs of cases, never the goldens")
-    export.add_argument("select", nargs="+", metavar="SELECT", help=SELECT_HELP)
+    export.add_argument("select", nargs="+", metavar="SELECT", help=SELECT_HELP.partition(";")[0])
     export.add_argument("--to", required=True, type=Path, metavar="DIR", help="DIR/<suite>/<case>/ is written")
     export.add_argument("--format", default="safetensors", choices=("safetensors", "npy", "h5"), dest="file_format")
     export.add_argument("--contract", default="float32", metavar="NAME", help="its storage format (default: float32)")
@@ -66,6 +66,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KaratError as error:
         print(f"karat: {error}", file=sys.stderr)
         return error.exit_code
+    except KeyboardInterrupt:
+        print("karat: interrupted", file=sys.stderr)
+        return 130
     except BrokenPipeError:  # `karat list | head`
         sys.stderr.close()
         return 0

@@ -56,6 +56,7 @@ def compare(
     rtol: float,
     atol: float,
     judged: NDArray[np.bool_] | None = None,
+    exact_zeros: bool = False,
 ) -> Statistics:
     """Compare `candidate` with `golden` in float64: |candidate - golden| <= atol + rtol * |golden|.
 
@@ -65,6 +66,7 @@ def compare(
         rtol: relative tolerance.
         atol: absolute tolerance, in the golden's units.
         judged: True where an element counts, broadcastable to the shape; None: everywhere.
+        exact_zeros: allow nothing where the golden is 0.
 
     Non-finite values are compared before any arithmetic: NaN matches NaN, an infinity itself. Raises `ValueError` if
     the shapes differ; shapes are never broadcast.
@@ -73,7 +75,7 @@ def compare(
         raise ValueError(f"candidate {candidate.shape} and golden {golden.shape} differ in shape")
     found, wanted = candidate.reshape(-1), golden.reshape(-1)
     counted = None if judged is None else np.broadcast_to(judged, golden.shape).reshape(-1)
-    total = _Totals()
+    total = _Totals(exact_zeros=exact_zeros)
     for start in range(0, golden.size, _BLOCK):
         cut = slice(start, start + _BLOCK)
         with np.errstate(invalid="ignore"):  # a signalling NaN is a NaN
@@ -102,7 +104,8 @@ def compare(
 class _Totals:
     """The sums and maxima of the blocks seen so far."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, exact_zeros: bool) -> None:
+        self.exact_zeros = exact_zeros
         self.elements = self.mismatched = self.nonfinite = self.finite = 0
         self.max_abs = self.max_rel = self.used = self.sum_of_squares = 0.0
         self.worst = self.first_nonfinite = -1
@@ -127,6 +130,8 @@ class _Totals:
         magnitude = np.abs(y)
         allowed = magnitude * rtol
         allowed += atol
+        if self.exact_zeros:
+            allowed[magnitude == 0] = 0
         self.finite += error.size
         self.mismatched += error.size - int(np.count_nonzero(error <= allowed))
         self.sum_of_squares += float(error @ error)
@@ -177,10 +182,11 @@ def compare_exactly(
         differing = differing & ~accepted
     indices = np.flatnonzero(differing)
     worst = _unravel(int(indices[0]), golden.shape) if indices.size else None
+    apart = np.abs(candidate[differing].astype(np.float64) - golden[differing].astype(np.float64))
     return Statistics(
         elements=int(np.count_nonzero(counted)),
         mismatched=indices.size,
-        max_abs=0.0,
+        max_abs=float(apart.max(initial=0.0)),
         max_rel=0.0,
         rms_abs=0.0,
         used=math.inf if indices.size else 0.0,

@@ -55,6 +55,12 @@ def load_faults(repository: Repository, suite: Suite) -> tuple[Fault, ...]:
     return tuple(load_by_path(path).FAULTS) if path.is_file() else ()
 
 
+def load_formulations(repository: Repository, suite: Suite) -> tuple[Fault, ...]:
+    """Return the correct formulations catalogued beside the faults: changes of the same kind that must pass."""
+    path = repository.faults(suite.name)
+    return tuple(getattr(load_by_path(path), "FORMULATIONS", ())) if path.is_file() else ()
+
+
 class FaultyCandidate:
     """The plain candidate with one fault planted, or none; runs in this process."""
 
@@ -157,12 +163,15 @@ def _kind(name: str) -> str:
     return ".".join(parts)
 
 
-def visibility_text(repository: Repository, suite: Suite, contract: str = "float32") -> str:
-    """Return the visibility matrix of a suite as Markdown."""
+def visibility_text(repository: Repository, suite: Suite, folder: Path, contract: str = "float32") -> str:
+    """Return the visibility matrix of the goldens in `folder`, which need not be in their place yet, as Markdown."""
     cases, kinds = visible_cases(suite), checkpoint_kinds(suite)
-    session = Session(repository, FaultyCandidate(plain_file(repository, suite), suite.function, None), [suite])
+    plain = FaultyCandidate(plain_file(repository, suite), suite.function, None)
+    manifest_content = goldens.read_manifest(folder / goldens.MANIFEST, suite.name)
+    session = Session(repository, plain, (), findings=())
+    session.use_goldens(goldens.GoldenSet(suite.name, folder, manifest_content))
     rows = [visibility_rows(session, suite, fault, contract) for fault in load_faults(repository, suite)]
-    manifest = goldens.sha256_of_file(repository.goldens / suite.name / goldens.MANIFEST)
+    manifest = goldens.sha256_of_file(folder / goldens.MANIFEST)
     catalogue = goldens.sha256_of_file(repository.faults(suite.name))
     lines = [
         f"# What the goldens of `{suite.name}` see",
@@ -185,16 +194,14 @@ def visibility_text(repository: Repository, suite: Suite, contract: str = "float
         *(by_kind for _, by_kind in rows),
         "",
     ]
-    return "\n".join(lines)
+    return goldens.sealed("\n".join(lines))
 
 
-def write_visibility(repository: Repository, name: str) -> Path | None:
-    """Write the visibility matrix of the suite `name` beside its goldens; return its path, None without faults."""
-    suite = repository.suite(name)
+def write_visibility(repository: Repository, suite: Suite, folder: Path) -> list[str]:
+    """Write the visibility matrix of the goldens in `folder` beside them; return the faults that no case sees."""
     if not load_faults(repository, suite):
-        return None
-    path = repository.goldens / name / goldens.VISIBILITY
-    path.unlink(missing_ok=True)  # that of the goldens before would be a finding
-    text = visibility_text(repository, suite)
-    path.write_text(text, encoding="utf-8", newline="\n")
-    return path
+        return []
+    text = visibility_text(repository, suite, folder)
+    (folder / goldens.VISIBILITY).write_text(text, encoding="utf-8", newline="\n")
+    blind = "| – " * len(visible_cases(suite)) + "|"
+    return [line.split("`")[1] for line in text.splitlines() if line.startswith("| `") and line.endswith(blind)]

@@ -15,7 +15,6 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -66,7 +65,10 @@ def freeze(repository: Repository, name: str, *, weights: str | None = None) -> 
     Raise `FreezeError` where reference, witness or contract disagree.
     """
     suite, stored, config = repository.suite(name), dict[str, NDArray[Any]](), dict[str, Any]()
-    generator = load_by_path(repository.generator(name))
+    try:
+        generator = load_by_path(repository.generator(name))
+    except ImportError as error:
+        raise FreezeError(f"{error}: the reference of {name} needs it; run: {goldens.freeze_command(name)}") from None
     if weights is not None:
         config, stored = generator.weights_from(weights)
         name_of_source = Path(weights).resolve().name if Path(weights).is_dir() else weights.strip("/")
@@ -107,7 +109,9 @@ def _freeze_into(
         for name, recipe in case.inputs.items():
             file = "inputs.safetensors" if isinstance(recipe, Stored) else None
             input_rows.append(goldens.input_row(case.name, name, recipe, arrays[name], file))
-        golden_rows += [_golden_row(case, c, kept[c.name], arrays) for c in case.checkpoints]
+        golden_rows += [
+            goldens.golden_row(case, c, f"{case.name}.safetensors", kept[c.name], arrays) for c in case.checkpoints
+        ]
         case_rows.append({"case": case.name, "params": dict(case.params)})
     if config:
         (folder / "config.json").write_text(json.dumps(config, indent=1, sort_keys=True) + "\n", encoding="utf-8")
@@ -206,12 +210,6 @@ def _judged(case: Case, checkpoint: Checkpoint, arrays: Arrays) -> NDArray[np.bo
     return np.ones((), bool) if judged is None else judged
 
 
-def _golden_row(case: Case, checkpoint: Checkpoint, golden: NDArray[Any], arrays: Arrays) -> dict[str, Any]:
-    judged = np.broadcast_to(_judged(case, checkpoint, arrays), golden.shape)
-    rms = math.sqrt(float(np.mean(np.square(golden[judged])))) if golden.dtype.kind == "f" else 0.0
-    return goldens.golden_row(case.name, checkpoint.name, f"{case.name}.safetensors", golden, rms)
-
-
 def drift(repository: Repository, suite: Suite, fresh: Path) -> tuple[float, str]:
     """Compare a fresh freeze with the frozen set, judged elements only; return the largest difference and its place.
 
@@ -222,7 +220,7 @@ def drift(repository: Repository, suite: Suite, fresh: Path) -> tuple[float, str
     new = goldens.GoldenSet(suite.name, fresh, goldens.read_manifest(fresh / goldens.MANIFEST, suite.name))
     worst = (0.0, "")
     for case in suite.cases:
-        arrays = fresh_inputs(new, case)
+        arrays = new.padding(case)
         for checkpoint in case.checkpoints:
             old, now = frozen.golden(case.name, checkpoint.name), new.golden(case.name, checkpoint.name)
             place = f"{suite.name}/{case.name}/{checkpoint.name}"
@@ -230,12 +228,6 @@ def drift(repository: Repository, suite: Suite, fresh: Path) -> tuple[float, str
                 return math.inf, place
             worst = max(worst, (_apart(now, old, _judged(case, checkpoint, arrays)), place))
     return worst
-
-
-def fresh_inputs(goldens_of: goldens.GoldenSet, case: Case) -> Arrays:
-    """Return the inputs of `case` that say what is padding."""
-    padding = {name: recipe for name, recipe in case.inputs.items() if name in case.padding.values()}
-    return goldens_of.draw_inputs(replace(case, inputs=padding))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -272,6 +264,11 @@ def _one(repository: Repository, name: str, weights: str | None, *, verify: bool
             f"{suite_name}: {'agrees' if agrees else 'DRIFTED'}: {worst:.2e} of the scale at {place or 'no checkpoint'}"
         )
         return 0 if agrees else 3
+    if weights is None:
+        print(f"planting faults in {suite_name}", flush=True)
+        unseen = write_visibility(repository, repository.suite(suite_name), fresh)
+        if unseen:
+            print(f"  NO CASE SEES: {', '.join(unseen)}; add a case that does")
     goldens.move_in(fresh, target)
     print(f"frozen: {target.relative_to(repository.root)}")
     manifest = goldens.read_manifest(target / goldens.MANIFEST, suite_name)
@@ -279,8 +276,6 @@ def _one(repository: Repository, name: str, weights: str | None, *, verify: bool
         print(f"  {line}")
     witness = manifest["witness"]
     print(f"  witness: {witness['name']}: apart by {witness['worst']:.1e} of the scale at most ({witness['at']})")
-    if weights is None:
-        write_visibility(Repository(repository.root), suite_name)
     return 0
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from karat import goldens as golden_files
 from karat import inputs as recipes
 from karat.errors import GoldenError, KaratError, UsageError
 from karat.goldens import MANIFEST, VISIBILITY, GoldenSet, freeze_command, sha256_of_array, sha256_of_file
-from karat.suites import Case, Repository, Suite
+from karat.suites import Case, Checkpoint, Repository, Suite
 from karat.tolerances import Tolerances, read_tolerances
 
 
@@ -46,7 +47,7 @@ class Finding:
 
 
 def inspect(repository: Repository, suites: Iterable[Suite] | None = None) -> list[Finding]:
-    """Return everything that is wrong with the repository and with `suites` (default: all of them)."""
+    """Return everything that is wrong with the repository as a whole and with `suites` (default: all of them)."""
     findings = []
     try:
         tolerances = read_tolerances(repository.root / "tolerances.toml")
@@ -54,9 +55,13 @@ def inspect(repository: Repository, suites: Iterable[Suite] | None = None) -> li
         return [Finding("tolerance", None, None, None, "tolerances.toml", str(error))]
     findings += _repository_findings(repository)
     findings += _tolerance_findings(repository, tolerances)
-    for suite in repository.suites.values() if suites is None else suites:
+    inspected = list(repository.suites.values() if suites is None else suites)
+    for suite in inspected:
         findings += _suite_findings(repository, suite)
-    return findings
+    if suites is None:
+        return findings
+    names = {suite.name for suite in inspected}
+    return [finding for finding in findings if finding.suite is None or finding.suite in names]
 
 
 def _repository_findings(repository: Repository) -> list[Finding]:
@@ -147,14 +152,25 @@ def _chain_findings(repository: Repository, suite: Suite, frozen: GoldenSet) -> 
             message = f"{file} {change} since the goldens were frozen; run: {freeze_command(suite.name)}"
             findings.append(Finding("stale", suite.name, None, None, file, message))
     table = frozen.folder / VISIBILITY
-    chained = [frozen.folder / MANIFEST, repository.faults(suite.name)]
-    if table.is_file() and not all(
-        path.is_file() and sha256_of_file(path) in table.read_text(encoding="utf-8", errors="replace")
-        for path in chained
-    ):
-        message = f"{VISIBILITY} was computed from other goldens or faults; run: {freeze_command(suite.name)}"
-        findings.append(Finding("stale", suite.name, None, None, f"goldens/{suite.name}/{VISIBILITY}", message))
+    faults = repository.faults(suite.name)
+    if "@" not in suite.name and (faults.is_file() or table.is_file()):
+        kind, text = _table_state(table, [frozen.folder / MANIFEST, faults])
+        if kind:
+            message = f"{VISIBILITY} {text}; run: {freeze_command(suite.name)}"
+            findings.append(Finding(kind, suite.name, None, None, f"goldens/{suite.name}/{VISIBILITY}", message))
     return findings
+
+
+def _table_state(table: Path, sources: list[Path]) -> tuple[str, str]:
+    """Return kind and text of what is wrong with a visibility matrix, empty if nothing is."""
+    if not table.is_file():
+        return "missing", "does not exist"
+    text = table.read_text(encoding="utf-8", errors="replace")
+    if not golden_files.is_sealed(text):
+        return "damaged", "is not what was written: its own hash does not fit"
+    if not all(path.is_file() and sha256_of_file(path) in text for path in sources):
+        return "stale", "was computed from other goldens or faults"
+    return "", ""
 
 
 def _file_findings(suite: Suite, frozen: GoldenSet, folder: str) -> list[Finding]:
@@ -210,7 +226,7 @@ def _golden_differences(case: Case, frozen: GoldenSet) -> Iterator[tuple[str, st
         row = frozen.goldens.get((case.name, checkpoint.name))
         if row is None:
             yield "missing", checkpoint.name, MANIFEST, "the contract declares it, the manifest does not list it"
-        elif text := _tensor_difference(frozen, row, checkpoint.kept_shape):
+        elif text := _tensor_difference(frozen, row, case, checkpoint):
             yield "damaged", checkpoint.name, row["file"], text
 
 
@@ -234,7 +250,8 @@ def _as_json(value: Any) -> Any:
     return [_as_json(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
-def _tensor_difference(frozen: GoldenSet, row: dict[str, Any], shape: tuple[int, ...]) -> str:
+def _tensor_difference(frozen: GoldenSet, row: dict[str, Any], case: Case, checkpoint: Checkpoint) -> str:
+    shape = checkpoint.kept_shape
     try:
         tensor = frozen.tensors(row["file"]).get(row["checkpoint"])
     except KaratError:
@@ -245,4 +262,6 @@ def _tensor_difference(frozen: GoldenSet, row: dict[str, Any], shape: tuple[int,
         return f"{row['file']} holds the shape {tensor.shape}, the contract declares {shape}"
     if sha256_of_array(tensor.load()) != row["sha256"]:
         return f"its bytes in {row['file']} are not those that the manifest hashes"
-    return ""
+    padding = frozen.padding(case)
+    fresh = golden_files.golden_row(case, checkpoint, row["file"], tensor.load(), padding)
+    return "" if fresh == row else "the manifest's row is not what its tensor gives"

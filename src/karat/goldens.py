@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 
 from karat import inputs as recipes
 from karat import tensors
+from karat.compare import root_mean_square
 from karat.errors import CandidateError, GoldenError
-from karat.suites import Case, Repository, Suite
+from karat.suites import Case, Checkpoint, Repository, Suite
 
 MANIFEST = "manifest.json"
 VISIBILITY = "visibility.md"
@@ -60,6 +61,17 @@ def manifest_text(content: Mapping[str, Any]) -> str:
             lines.append(f'"{key}":{_canonical(value)},')
     body = "\n".join(lines) + "\n"
     return body + f'"sha256":"{hashlib.sha256(body.encode()).hexdigest()}"\n}}\n'
+
+
+def sealed(text: str) -> str:
+    """Return a text with a last line that hashes all above it."""
+    return f"{text}\n<!-- sha256 {hashlib.sha256(text.encode()).hexdigest()} -->\n"
+
+
+def is_sealed(text: str) -> bool:
+    """Say whether a text is what `sealed` made it."""
+    body, _, _ = text.rstrip("\n").rpartition("\n")
+    return sealed(body) == text
 
 
 def _canonical(value: Any) -> str:
@@ -159,6 +171,10 @@ class GoldenSet:
         """
         return {name: self._input(case, name, recipe) for name, recipe in case.inputs.items()}
 
+    def padding(self, case: Case) -> dict[str, NDArray[Any]]:
+        """Return the inputs of `case` that say what is padding."""
+        return {name: self._input(case, name, case.inputs[name]) for name in set(case.padding.values())}
+
     def _input(self, case: Case, name: str, recipe: recipes.Recipe) -> NDArray[Any]:
         row = self.inputs.get((case.name, name))
         place = f"{self.suite}/{case.name}: input {name!r}"
@@ -177,16 +193,22 @@ class GoldenSet:
 # --- freezing -------------------------------------------------------------------------------------------------------
 
 
-def golden_row(case: str, checkpoint: str, file: str, array: NDArray[Any], rms: float) -> dict[str, Any]:
-    """Return the manifest row of a golden; `rms` is that of its judged elements."""
+def golden_row(
+    case: Case, checkpoint: Checkpoint, file: str, array: NDArray[Any], padding: Mapping[str, NDArray[Any]]
+) -> dict[str, Any]:
+    """Return the manifest row of a golden, `array`; `padding` holds the inputs that say what is padding.
+
+    Its `rms` is that of the judged elements, the unit of `atol_rms`.
+    """
     floating = array.dtype.kind == "f"
+    judged = case.judged_elements(checkpoint, padding)
     return {
-        "case": case,
-        "checkpoint": checkpoint,
+        "case": case.name,
+        "checkpoint": checkpoint.name,
         "dtype": array.dtype.name,
         "file": file,
         "nonfinite": int(np.count_nonzero(~np.isfinite(array))) if floating else 0,
-        "rms": rms,
+        "rms": root_mean_square(array, judged) if floating else 0.0,
         "sha256": sha256_of_array(array),
         "shape": list(array.shape),
     }

@@ -101,14 +101,15 @@ def _rows(repository: Repository, config: pytest.Config) -> list[tuple[Suite, Ca
     candidate = open_candidate(_spec(config))
     if isinstance(candidate, FolderCandidate):
         candidate.require_known(repository)
-        wanted = wanted or (candidate.storage(repository) or "float32",)
-    declared = {contract for suite in repository.suites.values() for contract in suite.contracts}
+        wanted = wanted or (candidate.storage(repository, selection) or "float32",)
+    suites = [suite for suite in repository.suites.values() if selection.has(suite.name)]
+    declared = {contract for suite in suites for contract in suite.contracts}
     for contract in wanted:
         if contract not in declared:
-            raise UsageError(f"no suite declares the contract {contract!r}; declared: {sorted(declared)}")
+            raise UsageError(f"no selected suite declares the contract {contract!r}; declared: {sorted(declared)}")
     return [
         (suite, case, contract, checkpoint.name)
-        for suite in repository.suites.values()
+        for suite in suites
         for case in suite.cases
         for contract in suite.contracts
         if not wanted or contract in wanted

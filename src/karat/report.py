@@ -64,8 +64,9 @@ def _case_line(report: Report, verdicts: Sequence[Verdict]) -> str:
     first = verdicts[0]
     counts = Report(report.candidate, verdicts).counts
     used = max((v.statistics.used for v in verdicts if v.status == "pass" and v.statistics), default=0.0)
+    reason = f": {first.text}" if set(counts) == {"unsupported"} else ""
     share = f"; at most {used:.0%} of the tolerance used" if counts.get("pass") and len(counts) == 1 else ""
-    return f"{first.suite}/{first.case}/{first.contract}: {_count_text(counts)}{share}"
+    return f"{first.suite}/{first.case}/{first.contract}: {_count_text(counts)}{share}{reason}"
 
 
 def _count_text(counts: dict[str, int]) -> str:
@@ -80,11 +81,14 @@ def _failure_lines(
 ) -> list[str]:
     """Tell the first divergence in full, and what is not a consequence of it; count the rest."""
     first = next((verdict for verdict in failures if verdict.first_divergence), None)
+    diverged = next((verdict for verdict in failures if verdict.status in DIVERGED), None)
     lines: list[str] = []
     rest: list[Verdict] = []
     for verdict in failures:
         if verdict is first:
             lines += explain(verdict, repository, before=_before(verdicts, verdict))
+        elif first is None and verdict is diverged:
+            lines += explain(verdict, repository, before="the case diverged before it, at a checkpoint not selected")
         elif verdict.text and verdict.status not in DIVERGED:
             if (verdict.status + verdict.text) not in earlier_texts:
                 earlier_texts.add(verdict.status + verdict.text)
@@ -110,7 +114,7 @@ def _before(verdicts: Sequence[Verdict], verdict: Verdict) -> str:
         return "first divergence; it is the first checkpoint"
     if unknown:
         return f"first divergence; before it, not known: {', '.join(unknown[:4])}{', …' if len(unknown) > 4 else ''}"
-    return "first divergence; all before it is right"
+    return "first divergence; all that was compared before it is right"
 
 
 def explain(verdict: Verdict, repository: Repository, *, before: str = "") -> list[str]:
@@ -144,16 +148,12 @@ def explain(verdict: Verdict, repository: Repository, *, before: str = "") -> li
 
 
 def _place(verdict: Verdict, repository: Repository, index: tuple[int, ...] | None) -> str:
-    """Name an index of the frozen part as an index of the whole checkpoint, with the labels of its axes."""
+    """Return an index with the labels of its axes."""
     if index is None:
         return "nowhere"
     checkpoint = repository.suite(verdict.suite).case(verdict.case).checkpoint(verdict.checkpoint)
-    whole = tuple(
-        i + range(*cut.indices(size)).start
-        for i, cut, size in zip(index, checkpoint.kept_index, checkpoint.shape, strict=True)
-    )
-    labels = ", ".join(f"{label} {i}" for label, i in zip(checkpoint.axes, whole, strict=False))
-    return f"at {whole}{f' ({labels})' if labels else ''}"
+    labels = ", ".join(f"{label} {i}" for label, i in zip(checkpoint.axes, index, strict=False))
+    return f"at {index}{f' ({labels})' if labels else ''}"
 
 
 def _number(value: float | None) -> str:
@@ -209,7 +209,10 @@ def findings_text(findings: Iterable[Finding]) -> str:
 
 
 def as_json(report: Report) -> str:
-    """Return the report as JSON, schema 1; NaN and infinities are the strings `NaN`, `Infinity`, `-Infinity`."""
+    """Return the report as JSON, schema 1; NaN and infinities are the strings `NaN`, `Infinity`, `-Infinity`.
+
+    Indices are those of the whole checkpoint.
+    """
     content = {
         "schema": 1,
         "candidate": report.candidate,

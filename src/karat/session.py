@@ -98,6 +98,10 @@ class Session:
         self._inputs: tuple[str, dict[str, NDArray[Any]]] = ("", {})
         self._verdicts: dict[tuple[str, str, str], list[Verdict]] = {}
 
+    def use_goldens(self, goldens: GoldenSet) -> None:
+        """Judge by these goldens, wherever they are, instead of those in the repository."""
+        self._goldens[goldens.suite] = goldens
+
     def with_candidate(self, candidate: Candidate) -> Session:
         """Return a session of another candidate against the same goldens, which are not inspected again."""
         other = Session(self.repository, candidate, (), self.findings)
@@ -124,7 +128,7 @@ class Session:
         request = Request(suite, case, row, {}, GoldenSet("", Path(), {}))
         blocked = self._blocked(request)
         if len(blocked) == len(case.checkpoints):
-            return list(blocked.values())
+            return [blocked[checkpoint.name] for checkpoint in case.checkpoints]
         try:
             request = replace(request, goldens=self.goldens(suite), arrays=self.inputs(suite, case))
         except GoldenError as error:
@@ -144,6 +148,11 @@ class Session:
                     status = STATUS_OF_KIND.get(finding.kind, "golden-stale")
                     found[checkpoint.name] = blank(request, checkpoint, status, finding.message)
                     break
+        for checkpoint in request.case.checkpoints:  # what is judged by a golden needs that golden too
+            judge_name = checkpoint.judged_by
+            if judge_name in found and checkpoint.name not in found:
+                block = found[judge_name]
+                found[checkpoint.name] = blank(request, checkpoint, block.status, block.text)
         return found
 
     def goldens(self, suite: Suite) -> GoldenSet:
@@ -182,8 +191,8 @@ def check(
     selection.require_matches(repository.suites)
     if isinstance(candidate, FolderCandidate):
         candidate.require_known(repository)
-        contracts = contracts or (candidate.storage(repository) or "float32",)
-    contracts = contracts or ("float32",)
+        contracts = contracts or (candidate.storage(repository, selection) or "float32",)
+    contracts = list(dict.fromkeys(contracts or ("float32",)))
     suites = [suite for suite in repository.suites.values() if selection.has(suite.name)]
     session = Session(repository, candidate, suites)
     try:

@@ -35,6 +35,7 @@ class Checkpoint:
             `padding` speak of.
         dtype: `storage` (the contract's storage format), `integer` (any integer dtype) or `bool`.
         keep: label -> (start, stop) of the part that is frozen and compared; the rest is computed but not judged.
+        exact_zeros: where the golden is exactly 0, nothing else will do, as for the probability of what is masked.
         tolerance: the class of tolerances.toml that applies; for integers, to the values that judge them.
         judged_by: for integers that index the last axis of another float checkpoint of the case: that checkpoint. An
             index that differs from the golden's passes where the two values tie within tolerance.
@@ -49,6 +50,7 @@ class Checkpoint:
     axes: tuple[str, ...] = ()
     dtype: str = "storage"
     keep: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    exact_zeros: bool = False
     tolerance: str = "default"
     judged_by: str | None = None
     sequential: bool = False

@@ -201,7 +201,14 @@ def _judge_values(
     if checkpoint.dtype == "storage":
         judged = _still_following(request, checkpoint, golden.shape, outcome, judged)
         tolerance, rms = _allowed(request, checkpoint, tolerances)
-        statistics = compare(candidate, golden, rtol=tolerance.rtol, atol=tolerance.atol_rms * rms, judged=judged)
+        statistics = compare(
+            candidate,
+            golden,
+            rtol=tolerance.rtol,
+            atol=tolerance.atol_rms * rms,
+            judged=judged,
+            exact_zeros=checkpoint.exact_zeros,
+        )
     else:
         accepted = None
         if checkpoint.judged_by is not None:
@@ -216,8 +223,16 @@ def _judge_values(
                 sequential=checkpoint.sequential,
             )
         statistics = compare_exactly(candidate, golden, accepted=accepted, judged=judged)
+    if statistics.worst is not None:
+        statistics = replace(statistics, worst=_whole_index(checkpoint, statistics.worst))
     status = "nonfinite" if statistics.nonfinite else "mismatch" if statistics.mismatched else "pass"
     return replace(blank(request, checkpoint, status), statistics=statistics, tolerance=tolerance, rms=rms)
+
+
+def _whole_index(checkpoint: Checkpoint, index: tuple[int, ...]) -> tuple[int, ...]:
+    """Turn an index of the frozen part into one of the whole checkpoint."""
+    cuts = zip(index, checkpoint.kept_index, checkpoint.shape, strict=True)
+    return tuple(i + range(*cut.indices(size)).start for i, cut, size in cuts)
 
 
 def _allowed(
@@ -243,7 +258,10 @@ def _still_following(
     tensor = outcome.tensors.get(leader.name)
     if tensor is None or tensor.shape != leader.shape or tensor.dtype.kind not in "iu":
         return judged
-    chosen = tensor.load()[leader.kept_index]
+    try:
+        chosen = tensor.load()[leader.kept_index]
+    except (CandidateError, OSError, ValueError, MemoryError):
+        return judged  # it has a verdict of its own
     same = chosen == request.goldens.golden(request.case.name, leader.name)
     before: NDArray[np.bool_] = np.ones(same.shape, bool)
     before[..., 1:] = np.logical_and.accumulate(same, axis=-1)[..., :-1]

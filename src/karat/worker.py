@@ -37,7 +37,7 @@ def load_target(target: str, function: str) -> ModuleType | None:
         if not path.is_file():
             raise FileNotFoundError(f"no file {target}")
         return _load_file(path)
-    sys.path.insert(0, str(Path.cwd()))
+    sys.path.append(str(Path.cwd()))  # at the end, see below
     return importlib.import_module(target)
 
 
@@ -60,13 +60,15 @@ def run(module: ModuleType, function: str, folder: Path, target: Path) -> None:
     if not isinstance(returned, Mapping):
         if len(names) != 1:
             raise TypeError(
-                f"{function} returned a {type(returned).__name__}; karat expects a mapping {{checkpoint: array}} of"
+                f"{function} returned a {type(returned).__name__}; karat wants a mapping {{checkpoint: array}} of"
                 f" {len(names)} checkpoints"
             )
         returned = {names[0]: returned}
     arrays = {str(name): to_numpy(value, str(name)) for name, value in returned.items()}
     tensors.write_safetensors(target / "outputs.safetensors", arrays)
     patterns = getattr(module, "UNSUPPORTED", ())
+    if isinstance(patterns, str) or not all(isinstance(pattern, str) for pattern in patterns):
+        raise TypeError(f"UNSUPPORTED = {patterns!r} is not a list of checkpoint patterns")
     (target / "unsupported.json").write_text(json.dumps(list(patterns)), encoding="utf-8")
 
 

@@ -11,6 +11,7 @@ from karat.faults import (
     expected_failure,
     first_failure,
     load_faults,
+    load_formulations,
     observe,
     plain_file,
     visibility_rows,
@@ -47,7 +48,25 @@ def test_a_fault_is_rejected_where_it_belongs(session: Session, suite: Suite, fa
     expected = {case.name: expected_failure(fault, case) for case in visible_cases(suite)}
     wrong = {name: first for name, first in seen.items() if first not in (None, expected[name], LAST_RESORT)}
     assert wrong == {}
-    assert any(first == expected[name] for name, first in seen.items())
+    assert any(first == expected[name] for name, first in seen.items()), f"no case sees {fault.name}"
+
+
+CORRECT = [
+    (suite, formulation, contract)
+    for suite in REPOSITORY.suites.values()
+    for formulation in load_formulations(REPOSITORY, suite)
+    for contract in suite.contracts
+]
+CORRECT_NAMES = [f"{suite.name}/{formulation.name}/{contract}" for suite, formulation, contract in CORRECT]
+
+
+@pytest.mark.parametrize(("suite", "formulation", "contract"), CORRECT, ids=CORRECT_NAMES)
+def test_a_correct_formulation_passes(session: Session, suite: Suite, formulation: Fault, contract: str) -> None:
+    """Another correct way to compute the same passes every case under every contract: no false alarm."""
+    candidate = FaultyCandidate(plain_file(REPOSITORY, suite), suite.function, formulation)
+    planted = session.with_candidate(candidate)
+    verdicts = [verdict for case in suite.cases for verdict in planted.verdicts(suite, case, contract)]
+    assert [verdict.name for verdict in verdicts if verdict.status != "pass"] == []
 
 
 @pytest.mark.parametrize("suite", REPOSITORY.suites.values(), ids=list(REPOSITORY.suites))

@@ -21,7 +21,7 @@ def test_scaled_dot_product_attention_passes(contract: str) -> None:
     """A candidate that fuses attention passes what it provides and lists what it does not."""
     candidate = open_candidate(f"py:{REPOSITORY.root}/candidates/torch_sdpa")
     try:
-        report = check(REPOSITORY, candidate, Selection(), contracts=[contract])
+        report = check(REPOSITORY, candidate, Selection.parse(["gpt2"]), contracts=[contract])
     finally:
         candidate.close()
     assert set(report.counts) == {"pass", "unsupported"}

@@ -15,10 +15,10 @@ BAD_RUNS = {
     "None": (
         "return None",
         "raised",
-        "toy returned a NoneType; karat expects a mapping {checkpoint: array} of 3 checkpoints",
+        "toy returned a NoneType; karat wants a mapping {checkpoint: array} of 3 checkpoints",
     ),
-    "bare array": ("return right(**given)['scaled']", "raised", "toy returned a ndarray; karat expects a mapping"),
-    "list": ("return ['scaled', 'scores']", "raised", "toy returned a list; karat expects a mapping"),
+    "bare array": ("return right(**given)['scaled']", "raised", "toy returned a ndarray; karat wants a mapping"),
+    "list": ("return ['scaled', 'scores']", "raised", "toy returned a list; karat wants a mapping"),
     "strings": ("return {'scaled': ['a', 'b']}", "raised", "scaled: a list is not an array"),
     "text array": (
         "return {'scaled': np.array(['a', 'b'])}",
@@ -187,7 +187,7 @@ def test_a_crash_is_seen_although_a_child_holds_the_pipes(toy):
         ("py:", "a spec is"),
         ("py:no/such.py", "there is no no/such.py"),
         ("py:such.py", "there is no such.py"),
-        ("dir:nowhere", "nowhere is not a folder"),
+        ("dir:nowhere", "no folder nowhere with <suite>/<case>"),
         ("null:ones", "kinds: zeros, constant, noise, permuted, stale, missing"),
         ("cmd:true", "says nowhere {outputs}"),
         ("cmd: ", "says nowhere {outputs}"),

@@ -136,3 +136,12 @@ def test_a_device_that_is_not_there_is_an_error_of_the_candidate(toy):
     report = toy.check(toy.candidate(TORCH.replace("ARRAYS", 'DEVICE = "abacus"\nARRAYS')))
     assert report.counts == {"raised": 6}
     assert "abacus" in report.verdicts[0].text
+
+
+@pytest.mark.parametrize("patterns", ['"*.scores"', "[1]", "3"])
+def test_unsupported_is_a_list_of_patterns(toy, patterns):
+    """One text would be taken for its letters, and "*" among them for everything."""
+    text = f"from candidates.plain.toy import toy\nUNSUPPORTED = {patterns}\n"
+    (toy.root / "mine.py").write_text(text, encoding="utf-8")
+    report = toy.check("py:mine")
+    assert set(report.counts) == {"raised"}

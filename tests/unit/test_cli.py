@@ -195,3 +195,12 @@ def test_a_name_that_no_terminal_can_show_is_no_traceback(toy):
     assert result.stderr == ""
     ET.fromstring((toy.root / "report.xml").read_text(encoding="utf-8"))
     assert json.loads((toy.root / "report.json").read_text(encoding="utf-8"))["extra"]
+
+
+def test_a_failure_after_the_first_divergence_is_told_too(toy):
+    """A selection that leaves out the first divergence still gets numbers, and is told that there is one."""
+    result = toy.karat("check", "null:noise", "toy/small/scores")
+    assert result.code == 1
+    assert "mismatch (the case diverged before it, at a checkpoint not selected)" in result.out
+    assert "candidate " in result.out
+    assert "allowed " in result.out

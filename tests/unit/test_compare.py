@@ -240,3 +240,12 @@ def test_the_root_mean_square_is_computed_in_float64(name, judged):
     """What is judged makes no difference to how it is summed: squares are taken in float64."""
     array = np.array([30000, 40000]).astype(name) * (10**5 if name == "int64" else 1)
     assert root_mean_square(array, judged) == math.sqrt(12.5) * float(array[0]) / 3
+
+
+def test_exact_zeros_allow_nothing_where_the_golden_is_zero():
+    """A masked probability is 0, not small: no tolerance applies there, and only there."""
+    golden, candidate = np.array([0.0, 0.5, 0.0]), np.array([0.0, 0.5 + 1e-9, 1e-30])
+    assert compare(candidate, golden, rtol=0, atol=1e-6).mismatched == 0
+    found = compare(candidate, golden, rtol=0, atol=1e-6, exact_zeros=True)
+    assert (found.mismatched, found.worst) == (1, (2,))
+    assert compare(np.array([-0.0]), np.zeros(1), rtol=0, atol=0, exact_zeros=True).mismatched == 0

@@ -38,6 +38,8 @@ OLD = (
     ("karat.tensors", "write_safetensors", "after", 2),
     ("karat.goldens", "manifest_text", "after", 1),
     ("karat.goldens", "write_set", "after", 1),
+    ("karat.freeze", "write_visibility", "before", 1),
+    ("karat.freeze", "write_visibility", "after", 1),
     ("karat.goldens", "move_in", "before", 1),
     ("os", "fsync", "before", 1),
     ("os", "fsync", "after", 4),
@@ -49,7 +51,6 @@ NEW = (
     ("os", "unlink", "after", 1),
     ("shutil", "rmtree", "after", 1),
     ("karat.goldens", "move_in", "after", 1),
-    ("karat.freeze", "write_visibility", "before", 1),
 )
 
 

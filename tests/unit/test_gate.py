@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from karat import gate
+from karat import gate, goldens
 
 FREEZE = "run: python -m nox -s goldens -- toy"
 MANIFEST = "goldens/toy/manifest.json"
@@ -262,7 +262,34 @@ def test_a_half_written_freeze_is_no_finding(toy):
 
 def test_a_visibility_table_of_other_goldens_is_stale(toy):
     """Hashes form a chain: what was computed from the goldens names the manifest that it was computed from."""
-    (toy.goldens / "visibility.md").write_text("of the goldens with the manifest 0000\n", encoding="utf-8")
+    text = goldens.sealed("of the goldens with the manifest 0000")
+    (toy.goldens / "visibility.md").write_text(text, encoding="utf-8")
     [finding] = gate.inspect(toy.repository)
     assert (finding.kind, finding.file) == ("stale", "goldens/toy/visibility.md")
     assert FREEZE in finding.message
+
+
+def test_an_edited_visibility_table_is_damaged(toy):
+    """Its last line hashes all above it: a row that somebody improves by hand is found."""
+    text = goldens.sealed("one row\nanother").replace("another", "a better one")
+    (toy.goldens / "visibility.md").write_text(text, encoding="utf-8")
+    assert [finding.kind for finding in gate.inspect(toy.repository)] == ["damaged"]
+
+
+def test_a_missing_visibility_table_is_missing(toy):
+    """Where faults are catalogued, the table of what the goldens see is part of the goldens."""
+    (toy.root / "generators" / "toy_faults.py").write_text("FAULTS = ()\n", encoding="utf-8")
+    [finding] = gate.inspect(toy.repository)
+    assert (finding.kind, finding.file) == ("missing", "goldens/toy/visibility.md")
+
+
+def test_a_unit_that_was_widened_is_damaged(toy):
+    """The RMS in the manifest is the unit of every tolerance: it must be that of the tensor."""
+    content = toy.manifest()
+    for row in content["goldens"]:
+        row["rms"] *= 1e12
+    toy.rewrite(content)
+    findings = gate.inspect(toy.repository)
+    assert {finding.kind for finding in findings} == {"damaged"}
+    assert "the manifest's row is not what its tensor gives" in findings[0].message
+    assert "pass" not in toy.check("null:permuted").counts

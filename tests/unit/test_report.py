@@ -27,9 +27,9 @@ REPOSITORY = Repository(Path("nowhere"))
 vars(REPOSITORY)["suites"] = {"demo": SUITE}  # what it would find in validators/
 
 TOLERANCE = Tolerance(0.0, 0.005, "tolerances.toml, [class.default.float32]", "measured")
-OFF = Statistics(12, 3, 0.5, 0.25, 0.125, 50.0, 0, (1, 2, 0), 1.5, 1.0)  # of an RMS of 2: 0.5 where 0.01 is allowed
+OFF = Statistics(12, 3, 0.5, 0.25, 0.125, 50.0, 0, (1, 2, 1), 1.5, 1.0)  # of an RMS of 2: 0.5 where 0.01 is allowed
 FINE = Statistics(6, 0, 0.005, 0.005, 0.001, 0.5, 0, (0, 1), 1.005, 1.0)
-NAN = replace(OFF, nonfinite=2, worst=(0, 0, 1), candidate=math.nan, used=0.25)
+NAN = replace(OFF, nonfinite=2, worst=(0, 0, 2), candidate=math.nan, used=0.25)
 NO_PLACE = replace(OFF, worst=None)
 WRONG_INDEX = Statistics(2, 1, 0.0, 0.0, 0.0, math.inf, 0, (1,), 7, 3)
 STALE = Finding("stale", "demo", None, None, "validators/demo.py", "validators/demo.py changed; run: freeze")
@@ -105,7 +105,7 @@ def test_every_other_failure_says_what_was_found_and_where(given, lines, more):
     ("earlier", "said"),
     [
         ([], "first divergence; it is the first checkpoint"),
-        ([PASSED], "first divergence; all before it is right"),
+        ([PASSED], "first divergence; all that was compared before it is right"),
         ([PASSED, UNSUPPORTED, MISSING], "first divergence; before it, not known: tokens, tokens"),
     ],
     ids=["the first", "all right", "not known"],
