@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,7 @@ _LARGEST_CASE = 1_000_000  # input elements; larger cases repeat what the small 
 
 @dataclass(frozen=True)
 class Fault:
-    """One mistake.
+    """One mistake; or, among the formulations, one change that is no mistake.
 
     Attributes:
         name: such as `mask_missing`.
@@ -97,15 +98,8 @@ def plain_file(repository: Repository, suite: Suite) -> Path:
 def visible_cases(suite: Suite) -> list[Case]:
     """Return the cases on which faults are tried: those with small inputs."""
     return [
-        case for case in suite.cases if sum(_size(recipe.shape) for recipe in case.inputs.values()) <= _LARGEST_CASE
+        case for case in suite.cases if sum(math.prod(recipe.shape) for recipe in case.inputs.values()) <= _LARGEST_CASE
     ]
-
-
-def _size(shape: Sequence[int]) -> int:
-    product = 1
-    for length in shape:
-        product *= length
-    return product
 
 
 def observe(session: Session, suite: Suite, fault: Fault | None, contract: str) -> dict[str, list[Verdict]]:

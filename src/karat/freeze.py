@@ -1,6 +1,6 @@
 """Freezes goldens: contract -> inputs -> reference twice -> witness -> files and manifest, moved in whole.
 
-`python -m karat.freeze SUITE…` is what `nox -s goldens` runs. The only module that loads `generators/`.
+`python -m karat.freeze SUITE…` is what `nox -s goldens` runs. The only module that runs a reference.
 """
 
 from __future__ import annotations
@@ -266,7 +266,11 @@ def _one(repository: Repository, name: str, weights: str | None, *, verify: bool
         return 0 if agrees else 3
     if weights is None:
         print(f"planting faults in {suite_name}", flush=True)
-        unseen = write_visibility(repository, repository.suite(suite_name), fresh)
+        try:
+            unseen = write_visibility(repository, repository.suite(suite_name), fresh)
+        except BaseException:
+            shutil.rmtree(fresh)
+            raise
         if unseen:
             print(f"  NO CASE SEES: {', '.join(unseen)}; add a case that does")
     goldens.move_in(fresh, target)

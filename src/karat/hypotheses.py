@@ -28,7 +28,7 @@ class Diagnosis:
     """What a wrong array turned out to be.
 
     Attributes:
-        fault: the kind: `scale`, `offset`, `stale`, `axes`, `order`, `shift`, `bias`, `zeros`, `part` or `grid`.
+        fault: `scale`, `offset`, `stale`, `axes`, `order`, `shift`, `bias`, `leak`, `zeros`, `part` or `grid`.
         strength: how much of it: the factor, the offset, the share of elements.
         uncertainty: standard error of the strength.
         text: what it is, in words.
@@ -53,6 +53,7 @@ class Question:
         axes: a label for each axis, or none.
         others: other goldens of the case, by checkpoint.
         storage: the format that the contract promises.
+        exact_zeros: nothing is allowed where a prediction is 0, as in the comparison that failed.
     """
 
     candidate: NDArray[np.float64]
@@ -63,12 +64,18 @@ class Question:
     axes: tuple[str, ...]
     others: Mapping[str, NDArray[Any]]
     storage: str
+    exact_zeros: bool = False
 
     def explained_by(self, prediction: NDArray[np.float64], factor: float = 1.0) -> bool:
         """Say whether the candidate is `prediction`, whose errors are `factor` times those of the golden."""
         atol = self.atol * max(1.0, abs(factor))
-        found = compare(self.candidate, prediction, rtol=self.rtol, atol=atol, judged=self.judged)
-        return found.mismatched == 0
+        return self.mismatched(prediction, self.judged, atol) == 0
+
+    def mismatched(self, prediction: NDArray[np.float64], judged: NDArray[np.bool_], atol: float) -> int:
+        """Return how many of the `judged` elements are not what `prediction` says."""
+        return compare(
+            self.candidate, prediction, rtol=self.rtol, atol=atol, judged=judged, exact_zeros=self.exact_zeros
+        ).mismatched
 
     def label(self, axis: int) -> str:
         """Return the name of an axis."""
@@ -79,13 +86,29 @@ def diagnose(question: Question) -> list[Diagnosis]:
     """Return the hypotheses that hold, the most telling first."""
     if not np.isfinite(question.candidate[question.judged]).all() or not question.judged.any():
         return []
-    found: list[Diagnosis] = []
+    found = list(_leak(question))
+    if found:
+        return [*found, *_part(question)]
     for hypothesis in (_scale, _offset, _stale, _axes, _order, _shift, _bias):
         if question.golden.size <= _LARGEST or hypothesis in (_scale, _offset):
             found += itertools.islice(hypothesis(question), 1)
         if found:
             return found
     return [*_zeros(question), *_part(question), *_grid(question)]
+
+
+def _leak(question: Question) -> Iterator[Diagnosis]:
+    """Find values that are within tolerance everywhere, but not 0 where nothing else will do."""
+    if not question.exact_zeros:
+        return
+    tolerated = compare(
+        question.candidate, question.golden, rtol=question.rtol, atol=question.atol, judged=question.judged
+    )
+    if tolerated.mismatched == 0:
+        leaked = np.abs(question.candidate[question.judged & (question.golden == 0)])
+        number, largest = int(np.count_nonzero(leaked)), float(leaked.max())
+        text = f"right but for {number} elements that must be exactly 0 and are up to {largest:.3g}"
+        yield Diagnosis("leak", largest, 0.0, text)
 
 
 def _scale(question: Question) -> Iterator[Diagnosis]:
@@ -168,8 +191,7 @@ def _shift(question: Question) -> Iterator[Diagnosis]:
             judged = question.judged.copy()
             np.moveaxis(judged, axis, 0)[0 if step == 1 else -1] = False
             judged &= np.roll(question.judged, step, axis)
-            found = compare(question.candidate, shifted, rtol=question.rtol, atol=question.atol, judged=judged)
-            if found.elements and found.mismatched == 0:
+            if judged.any() and question.mismatched(shifted, judged, question.atol) == 0:
                 way = "late" if step == 1 else "early"
                 yield Diagnosis("shift", float(step), 0.0, f"is the golden one {question.label(axis)} too {way}")
 
@@ -227,7 +249,10 @@ def _grid(question: Question) -> Iterator[Diagnosis]:
 def _part(question: Question) -> Iterator[Diagnosis]:
     """Find the part of an axis to which the mistake is confined."""
     error = np.abs(question.candidate - question.golden)
-    wrong = (error > question.atol + question.rtol * np.abs(question.golden)) & question.judged
+    allowed = question.atol + question.rtol * np.abs(question.golden)
+    if question.exact_zeros:
+        allowed[question.golden == 0] = 0
+    wrong = (error > allowed) & question.judged
     for axis, length in enumerate(wrong.shape):
         others = tuple(other for other in range(wrong.ndim) if other != axis)
         hit, judged = wrong.any(others), question.judged.any(others)

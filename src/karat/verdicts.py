@@ -120,6 +120,7 @@ def _diagnose(request: Request, verdict: Verdict, outcome: Outputs | Failure) ->
         axes=checkpoint.axes,
         others=others,
         storage=request.contract.storage,
+        exact_zeros=checkpoint.exact_zeros,
     )
     return tuple(diagnose(question))
 

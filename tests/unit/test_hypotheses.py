@@ -133,3 +133,15 @@ def test_small_arrays_are_no_failure_of_karat(shape):
 def test_axes_without_labels_have_numbers():
     """Where a checkpoint names no axes, they are counted."""
     assert found(GOLDEN[:, [2, 0, 1]], axes=())[0].text == "along axis 1 it holds the golden's 2, 0, 1"
+
+
+def test_exact_zeros_are_part_of_what_a_hypothesis_must_explain():
+    """Where only the zeros are wrong, the array is not called the golden times one; the zeros' places are told."""
+    golden = np.tril(np.ones((4, 4)))
+    candidate = golden + 1e-12 * (golden == 0)
+    question = Question(
+        candidate, golden, np.ones((4, 4), bool), 1e-9, 1e-9, ("query", "key"), {}, "float64", exact_zeros=True
+    )
+    texts = [diagnosis.text for diagnosis in diagnose(question)]
+    leak = "right but for 6 elements that must be exactly 0 and are up to 1e-12"
+    assert texts == [leak, "right at query 3 (of 0–3)", "right at key 0 (of 0–3)"]
