@@ -20,14 +20,41 @@ VERSIONS = ("torch", "transformers")
 WITNESS = "the plain NumPy candidate in float64"
 
 capture = beside(__file__, "_capture")
+noise = beside(__file__, "_noise")
 precision = beside(__file__, "_precision")
+
+NOISE_STEP = noise.STEP
 
 Arrays = dict[str, NDArray[Any]]
 
 
 def reference(case: Case, inputs: Mapping[str, NDArray[Any]], dtype: torch.dtype = torch.float64) -> Arrays:
     """Return every checkpoint of `case` as the model computes them in `dtype`: int64, and floats of that dtype."""
-    model = build(case, inputs, dtype)
+    return run(build(case, inputs, dtype), case, inputs)
+
+
+def perturbed(case: Case, inputs: Mapping[str, NDArray[Any]], kind: str, seed: int) -> Arrays:
+    """Return every checkpoint of `case` as the model computes them in float64 under noise of the given kind."""
+    if _kept.get("inputs") is not inputs:
+        model = build(case, inputs)
+        _kept.update(inputs=inputs, model=model, tokens=run(model, case, inputs).get("greedy_tokens"))
+    with noise.perturbed(kind, seed):
+        return run(_kept["model"], case, inputs, _kept["tokens"])
+
+
+_kept: dict[str, Any] = {}  # the model of the last case that was perturbed, and its greedy tokens
+
+
+def run(
+    model: GPT2LMHeadModel,
+    case: Case,
+    inputs: Mapping[str, NDArray[Any]],
+    tokens: NDArray[Any] | None = None,
+) -> Arrays:
+    """Return every checkpoint of `case` as `model` computes them.
+
+    With `tokens` (B, new), known to be the greedy continuation, their logits come from one run of the whole sequence.
+    """
     ids, mask, positions = (torch.from_numpy(inputs[name]) for name in ("input_ids", "attention_mask", "position_ids"))
     wanted = {checkpoint.name for checkpoint in case.checkpoints}
     found: Arrays = {}
@@ -40,7 +67,9 @@ def reference(case: Case, inputs: Mapping[str, NDArray[Any]], dtype: torch.dtype
     found["top5_indices"] = last.topk(5).indices.numpy()
     if "decode_ids" in inputs:
         decode(model, torch.from_numpy(inputs["decode_ids"]), mask, positions, cache, found)
-    if case.params["max_new_tokens"]:
+    if tokens is not None:
+        found["greedy_logits"], found["greedy_tokens"] = continued(model, ids, mask, positions, tokens), tokens
+    elif case.params["max_new_tokens"]:
         found["greedy_logits"], found["greedy_tokens"] = generate(model, ids, mask, case.params["max_new_tokens"])
     return {name: array for name, array in found.items() if name in wanted}
 
@@ -154,6 +183,18 @@ def generate(
             pad_token_id=0,
         )
     return to_numpy(torch.stack(result.logits, dim=1).to(model.dtype)), result.sequences[:, ids.shape[1] :].numpy()
+
+
+def continued(
+    model: GPT2LMHeadModel, ids: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor, tokens: NDArray[Any]
+) -> NDArray[Any]:
+    """Return the logits (B, new, V) from which each of `tokens` (B, new) was chosen, without a cache."""
+    fed = torch.from_numpy(tokens[:, :-1])  # (B, new - 1)
+    after = positions[:, -1:] + torch.arange(1, tokens.shape[1])  # (B, new - 1)
+    found: Arrays = {}
+    whole = torch.cat([ids, fed], dim=1)  # (B, T + new - 1)
+    forward(model, whole, torch.cat([mask, torch.ones_like(fed)], 1), torch.cat([positions, after], 1), None, "", found)
+    return found["logits"][:, ids.shape[1] - 1 :]
 
 
 # --- what must hold of the frozen numbers ----------------------------------------------------------------------------

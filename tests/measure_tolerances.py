@@ -92,7 +92,7 @@ def where_faults_belong(session: Session, suite: Suite, contract: str) -> dict[s
     """Return by fault the largest t that it needs at the checkpoint where it belongs, over the cases."""
     found: dict[str, float] = defaultdict(float)
     for fault in faults.load_faults(session.repository, suite):
-        planted = faults.FaultyCandidate(faults.plain_file(session.repository, suite), suite.function, fault)
+        planted = faults.FaultyCandidate(session.repository.plain(suite.name), suite.function, fault)
         for case in faults.visible_cases(suite):
             outcome = outcome_of(session, planted, suite, case, contract)
             own = faults.expected_failure(fault, case)
@@ -116,7 +116,7 @@ def main() -> None:
         with contextlib.ExitStack() as stack:
             formulations: list[Candidate] = [Reference(repository, suite)] if takes_dtype(repository, suite) else []
             formulations += [
-                faults.FaultyCandidate(faults.plain_file(repository, suite), suite.function, formulation)
+                faults.FaultyCandidate(repository.plain(suite.name), suite.function, formulation)
                 for formulation in faults.load_formulations(repository, suite)
             ]
             for folder in ("plain", "torch_sdpa"):

@@ -93,7 +93,7 @@ def _list(repository: Repository, options: argparse.Namespace) -> int:
                 "case": c.name,
                 "checkpoint": p.name,
                 "shape": list(p.shape),
-                "contracts": list(s.contracts),
+                "contracts": list(s.contracts_of(c)),
             }
             for s, c, p in selection.walk(repository.suites.values())
         ]
@@ -115,6 +115,8 @@ def _suite_text(suite: Suite, selection: Selection, *, with_checkpoints: bool) -
         if not selection.has(suite.name, case.name):
             continue
         lines.append(f"  {suite.name}/{case.name}: {len(case.checkpoints)} checkpoints; {case.about}")
+        if case.contracts:
+            lines.append(f"    contracts {', '.join(case.contracts)}")
         if with_checkpoints:
             lines.append(f"    params: {', '.join(f'{key}={value!r}' for key, value in case.params.items())}")
             lines += [f"    input {name} {recipe.shape} {recipe.dtype}" for name, recipe in case.inputs.items()]

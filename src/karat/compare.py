@@ -1,32 +1,112 @@
-"""Two arrays in, statistics out: streams over blocks, so that memory does not grow with the arrays."""
+"""Two arrays in, statistics out: one streaming pass in blocks, so that memory does not grow with the arrays."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-_BLOCK = 1 << 13  # elements: its few temporary arrays stay in the cache and below malloc's threshold for mapping pages
+_BLOCK = 1 << 14  # elements: a block's working arrays stay in the cache
+_PART = 1 << 21  # elements that one thread takes at a time
+_MOST_ROWS = 1 << 20
+_SHORTEST_ROW = 16
+_FRACTION = np.uint64((1 << 52) - 1)
+_LARGEST_CODE = 15 * 2.0**-99  # what the float32 bits 255 << 20 stand for
+_TINY = 2.0**-120  # a variance, so that none is 0
+_ONE = np.uint64(1023 << 52)  # the bits of 1.0
+
+Floats = NDArray[np.float64]
+Singles = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Flat:
+    """An allowance that is guessed: rtol * |golden| + atol at every element.
+
+    Attributes:
+        rtol: relative part.
+        atol: absolute part, in the golden's units.
+    """
+
+    rtol: float
+    atol: float
+
+
+@dataclass(frozen=True)
+class Scale:
+    """A positive scale for every element of an array, in one byte each.
+
+    Attributes:
+        codes: uint8, a floating-point number of five exponent and three fraction bits, without sign: code c stands for
+            s(c) / s(255) * top, with s(c) = c below 8 and (8 + c % 8) * 2^(c // 8 - 1) from 8 on.
+        top: what code 255 stands for.
+    """
+
+    codes: NDArray[np.uint8]
+    top: float
+
+    def values(self) -> Floats:
+        """Return the scale of each element, float64, of the codes' shape."""
+        return _decoded(self.codes).astype(np.float64) * (self.top / _LARGEST_CODE)
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """An allowance that is predicted: `max_sigma` times the standard deviation sigma of each element's error.
+
+    Attributes:
+        scales: sigma^2 is the sum of their squares and of that of `floor`.
+        max_sigma: how many sigma are allowed.
+        floor: the part of sigma that is the same everywhere, in the golden's units.
+        interval: None; or, where the candidate was rounded once, from values as exact as the scales say: the smallest
+            and the largest number that rounds to each of the format's 2^8 or 2^16 bit patterns. The error in sigma is
+            then the distance from the golden to the interval of the candidate's value.
+        last_relative: with `interval`, the relative standard deviation of that rounding, which counts in gain and bias.
+        last_floor: with `interval`, its absolute standard deviation among the subnormals.
+    """
+
+    scales: tuple[Scale, ...]
+    max_sigma: float
+    floor: float = 0.0
+    interval: tuple[Floats, Floats] | None = None
+    last_relative: float = 0.0
+    last_floor: float = 0.0
 
 
 @dataclass(frozen=True)
 class Statistics:
-    """What one pass over candidate and golden finds.
+    """What one pass over candidate and golden finds; everything but the counts is of the elements finite on both sides.
 
     Attributes:
         elements: number of elements judged.
-        mismatched: how many are beyond tolerance, or not finite where the golden is (or the other way round).
-        max_abs: largest |candidate - golden| over the elements that are finite on both sides.
-        max_rel: largest |candidate - golden| / |golden| over those of them where the golden is not 0.
-        rms_abs: root mean square of candidate - golden over the same elements.
-        used: largest |candidate - golden| / allowed; at most 1 passes.
+        mismatched: how many are beyond their allowance, or not finite where the golden is (or the other way round).
+        max_abs: largest |candidate - golden|.
+        max_rel: largest |candidate - golden| / |golden| where the golden is not 0.
+        max_ulp: largest |candidate - golden| in units in the last place of the candidate's format at the golden.
+        rms_abs: root mean square of candidate - golden.
+        used: largest |error| / allowance; more than 1 is beyond it.
         nonfinite: elements where one side is NaN or infinite and the other is not the same.
-        worst: index of the first element that is not finite, else of the largest share of its tolerance.
+        worst: index of the first element that is not finite, else of the largest share of its allowance.
         candidate: the candidate's value there.
         golden: the golden's value there.
+        cosine: cosine of the angle between candidate and golden; reported, never deciding.
+        nmse: sum of squared errors over the golden's sum of squares; reported, never deciding.
+        rms_sigma: root mean square of error / sigma; None for a flat allowance, as all below.
+        max_sigma: largest |error| / sigma.
+        row_sigma: largest root mean square of a row. A row is the last axis, or as many of the last axes as have 16
+            elements.
+        row: index of that row along the axes before.
+        slices: for each axis before the rows: its number, the index whose slice has the largest root mean square, and
+            that: the worst batch, head, query.
+        gain: g of the least-squares fit of g * golden to the error, weighted by 1 / sigma^2; 0 is right.
+        gain_error: its standard error if the elements' errors are independent.
+        bias: the mean of error / sigma; 0 is right.
+        bias_error: its standard error if the elements' errors are independent.
     """
 
     elements: int
@@ -39,6 +119,18 @@ class Statistics:
     worst: tuple[int, ...] | None
     candidate: float | int | None
     golden: float | int | None
+    max_ulp: float = 0.0
+    cosine: float = 1.0
+    nmse: float = 0.0
+    rms_sigma: float | None = None
+    max_sigma: float | None = None
+    row_sigma: float | None = None
+    row: tuple[int, ...] | None = None
+    slices: tuple[tuple[int, int, float], ...] = ()
+    gain: float | None = None
+    gain_error: float | None = None
+    bias: float | None = None
+    bias_error: float | None = None
 
 
 def root_mean_square(array: NDArray[Any], judged: NDArray[np.bool_] | None = None) -> float:
@@ -52,190 +144,338 @@ def root_mean_square(array: NDArray[Any], judged: NDArray[np.bool_] | None = Non
 def compare(
     candidate: NDArray[Any],
     golden: NDArray[Any],
+    allowance: Flat | Predicted,
     *,
-    rtol: float,
-    atol: float,
     judged: NDArray[np.bool_] | None = None,
     exact_zeros: bool = False,
+    significand_bits: int = 53,
+    smallest: float = 5e-324,
 ) -> Statistics:
-    """Compare `candidate` with `golden` in float64: |candidate - golden| <= atol + rtol * |golden|.
+    """Compare `candidate` with `golden` in float64.
 
     Args:
-        candidate: floats of any format, the golden's shape.
-        golden: floats.
-        rtol: relative tolerance.
-        atol: absolute tolerance, in the golden's units.
+        candidate: floats of any format, the golden's shape; may be memory-mapped.
+        golden: floats; may be memory-mapped.
+        allowance: what each element's error is measured by.
         judged: True where an element counts, broadcastable to the shape; None: everywhere.
         exact_zeros: allow nothing where the golden is 0.
+        significand_bits: of the candidate's format, the hidden one included, for units in the last place.
+        smallest: the smallest positive number of that format.
 
-    Non-finite values are compared before any arithmetic: NaN matches NaN, an infinity itself. Raises `ValueError` if
-    the shapes differ; shapes are never broadcast.
+    Non-finite values are compared before any arithmetic: NaN matches NaN, an infinity itself. Beside the arrays it
+    needs a few megabytes, whatever their size. Raises `ValueError` if the shapes differ; shapes are never broadcast.
     """
     if candidate.shape != golden.shape:
         raise ValueError(f"candidate {candidate.shape} and golden {golden.shape} differ in shape")
-    found, wanted = candidate.reshape(-1), golden.reshape(-1)
-    counted = None if judged is None else np.broadcast_to(judged, golden.shape).reshape(-1)
-    total = _Totals(exact_zeros=exact_zeros)
-    for start in range(0, golden.size, _BLOCK):
-        cut = slice(start, start + _BLOCK)
-        with np.errstate(invalid="ignore"):  # a signalling NaN is a NaN
-            x, y = found[cut].astype(np.float64), wanted[cut].astype(np.float64)
-        places = None
-        if counted is not None and not counted[cut].all():
-            places = np.flatnonzero(counted[cut])
-            x, y = x[places], y[places]
-        with np.errstate(all="ignore"):  # a candidate may be wrong by more than float64 holds
-            total.add(x, y, rtol, atol, start, places)
-    worst = total.first_nonfinite if total.first_nonfinite >= 0 else total.worst
-    return Statistics(
-        elements=total.elements,
-        mismatched=total.mismatched,
-        max_abs=total.max_abs,
-        max_rel=total.max_rel,
-        rms_abs=math.sqrt(total.sum_of_squares / total.finite) if total.finite else 0.0,
-        used=total.used,
-        nonfinite=total.nonfinite,
-        worst=_unravel(worst, golden.shape) if worst >= 0 else None,
-        candidate=float(found[worst]) if worst >= 0 else None,
-        golden=float(wanted[worst]) if worst >= 0 else None,
-    )
+    plan = _Plan(candidate, golden, allowance, judged, exact_zeros, significand_bits, smallest)
+    starts = range(0, golden.size, plan.part)
+    if len(starts) < 2:
+        totals = [plan.total(start) for start in starts]
+    else:
+        with ThreadPoolExecutor(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None) as pool:
+            totals = list(pool.map(plan.total, starts))
+    total = _Totals()
+    for part in totals:
+        total.merge(part)
+    return plan.statistics(total)
 
 
+@dataclass
 class _Totals:
-    """The sums and maxima of the blocks seen so far."""
+    """Sums and maxima over the blocks seen so far."""
 
-    def __init__(self, *, exact_zeros: bool) -> None:
-        self.exact_zeros = exact_zeros
-        self.elements = self.mismatched = self.nonfinite = self.finite = 0
-        self.max_abs = self.max_rel = self.used = self.sum_of_squares = 0.0
-        self.worst = self.first_nonfinite = -1
+    elements: int = 0
+    finite: int = 0
+    mismatched: int = 0
+    nonfinite: int = 0
+    max_abs: float = 0.0
+    max_rel: float = 0.0
+    max_ulp: float = 0.0
+    peak: float = 0.0  # largest share of an allowance; its square for a predicted one
+    worst: int = -1
+    first_nonfinite: int = -1
+    sums: Floats = field(default_factory=lambda: np.zeros(7))
+    """Of e e, e y, y y, z z, w e y, w y y, z: error e, golden y, z = e / sigma, weight w = 1 / sigma^2."""
 
-    def add(
+    def merge(self, later: _Totals) -> None:
+        """Take in the totals of elements that come after those seen so far."""
+        self.elements += later.elements
+        self.finite += later.finite
+        self.mismatched += later.mismatched
+        self.nonfinite += later.nonfinite
+        self.max_abs = max(self.max_abs, later.max_abs)
+        self.max_rel = max(self.max_rel, later.max_rel)
+        self.max_ulp = max(self.max_ulp, later.max_ulp)
+        if later.peak > self.peak:
+            self.peak, self.worst = later.peak, later.worst
+        if self.first_nonfinite < 0:
+            self.first_nonfinite = later.first_nonfinite
+        self.sums += later.sums
+
+
+class _Work:
+    """Working arrays of one thread, for a block."""
+
+    def __init__(self, size: int, doubles: Floats | None = None, singles: Singles | None = None) -> None:
+        """Allocate them, or cut them out of larger ones."""
+        self._doubles = np.empty((2, size)) if doubles is None else doubles
+        self._singles = np.ones((7, size), np.float32) if singles is None else singles
+        self.error, self.relative = self._doubles
+        self.e, self.y, self.variance, self.weight, self.weighted, decoded, self.ones = self._singles
+        self.bits = decoded.view(np.uint32)
+
+    def cut(self, size: int) -> _Work:
+        """Return the first `size` elements of each."""
+        return self if size == self.error.size else _Work(size, self._doubles[:, :size], self._singles[:, :size])
+
+
+class _Plan:
+    """What all blocks of one comparison share."""
+
+    def __init__(
         self,
-        x: NDArray[np.float64],
-        y: NDArray[np.float64],
-        rtol: float,
-        atol: float,
-        start: int,
-        places: NDArray[np.intp] | None,
+        candidate: NDArray[Any],
+        golden: NDArray[Any],
+        allowance: Flat | Predicted,
+        judged: NDArray[np.bool_] | None,
+        exact_zeros: bool,
+        significand_bits: int,
+        smallest: float,
     ) -> None:
-        """Take in a block, candidate `x` and golden `y`; `places` are its elements' places after `start`, None: all."""
-        self.elements += x.size
-        error = x - y
-        np.abs(error, out=error)
-        if not np.isfinite(error).all():
-            x, y, error, places = self._set_nonfinite_aside(x, y, error, start, places)
-        if not error.size:
-            return
-        magnitude = np.abs(y)
-        allowed = magnitude * rtol
-        allowed += atol
+        self.shape = golden.shape
+        self.found, self.wanted = candidate.reshape(-1), golden.reshape(-1)
+        self.allowance, self.exact_zeros = allowance, exact_zeros
+        self.judged = None if judged is None else np.broadcast_to(judged, golden.shape).reshape(-1)
+        self.ulp_scale, self.smallest_normal = 2.0 ** (significand_bits - 1), smallest * 2.0 ** (significand_bits - 1)
+        self.row_axes, self.row_length = _rows(golden.shape)
+        self.block = max(_BLOCK // self.row_length, 1) * self.row_length if self.row_length <= _BLOCK else _BLOCK
+        self.part = max(_PART // self.row_length, 1) * self.row_length
+        rows = golden.size // self.row_length if golden.size else 0
+        self.row_sums, self.row_counts = np.zeros(rows), np.zeros(rows)
+        if isinstance(allowance, Predicted):
+            self.unit = max((scale.top for scale in allowance.scales), default=0.0) or allowance.floor or 1.0
+            self.scales = [
+                (scale.codes.reshape(-1), np.float32(scale.top / self.unit / _LARGEST_CODE))
+                for scale in allowance.scales
+            ]
+
+    # --- one block
+
+    def total(self, start: int) -> _Totals:
+        """Return the totals of the part that begins at `start`."""
+        totals, stop = _Totals(), min(start + self.part, self.wanted.size)
+        work = _Work(min(self.block, stop - start))
+        while start < stop:
+            end = min(start + self.block, stop)
+            if self.row_length > self.block:  # several blocks a row, none of two rows
+                end = min(end, (start // self.row_length + 1) * self.row_length)
+            with np.errstate(all="ignore"):  # a signalling NaN is a NaN; a candidate may be wrong by more than 1e308
+                self._add(totals, start, end, work.cut(end - start))
+            start = end
+        return totals
+
+    def _add(self, totals: _Totals, start: int, end: int, work: _Work) -> None:
+        error, y = work.error, self.wanted[start:end].astype(np.float64, copy=False)
+        np.copyto(error, self.found[start:end], casting="unsafe")
+        counted = None if self.judged is None else self.judged[start:end]
+        if counted is not None and counted.all():
+            counted = None
+        totals.elements += y.size if counted is None else int(np.count_nonzero(counted))
+        error -= y
+        if not math.isfinite(float(error @ error)):
+            counted = self._set_nonfinite_aside(totals, y, counted, start)
+        if counted is not None:
+            y = np.where(counted, y, 0)
+            error[~counted] = 0  # and so changes no sum
         if self.exact_zeros:
-            allowed[magnitude == 0] = 0
-        self.finite += error.size
-        self.mismatched += error.size - int(np.count_nonzero(error <= allowed))
-        self.sum_of_squares += float(error @ error)
-        largest = float(error.max())
-        if largest == 0:
-            return
-        self.max_abs = max(self.max_abs, largest)
-        self.max_rel = max(self.max_rel, float(np.where(y != 0, error / magnitude, 0).max()))
-        share = np.where(error > 0, error / allowed, 0)  # infinite where nothing is allowed
-        peak = int(share.argmax())
-        if share[peak] > self.used:
-            self.used = float(share[peak])
-            self.worst = start + (peak if places is None else int(places[peak]))
+            self._set_leaks_aside(totals, error, y, start)
+        totals.finite += y.size if counted is None else int(np.count_nonzero(counted))
+        self._magnitudes(totals, error, y, work.relative)
+        totals.sums[:3] += error @ error, error @ y, y @ y
+        if isinstance(self.allowance, Flat):
+            allowed = np.abs(y) * self.allowance.rtol + self.allowance.atol
+            self._peak(totals, np.where(error == 0, 0, np.abs(error) / allowed), 1.0, start)
+        else:
+            self._in_sigma(totals, self.allowance, error, y, counted, start, work)
 
     def _set_nonfinite_aside(
-        self,
-        x: NDArray[np.float64],
-        y: NDArray[np.float64],
-        error: NDArray[np.float64],
-        start: int,
-        places: NDArray[np.intp] | None,
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], NDArray[np.intp]]:
-        """Judge what is not finite by place and kind; return the elements that are finite on both sides."""
-        places = np.arange(x.size) if places is None else places
+        self, totals: _Totals, y: Floats, counted: NDArray[np.bool_] | None, start: int
+    ) -> NDArray[np.bool_]:
+        """Judge what is not finite by place and kind; return which elements remain."""
+        x = self.found[start : start + y.size].astype(np.float64)
+        counted = np.ones(y.size, bool) if counted is None else counted
         both = np.isfinite(x) & np.isfinite(y)
-        wrong = ~(both | (x == y) | (np.isnan(x) & np.isnan(y)))
+        wrong = ~(both | (x == y) | (np.isnan(x) & np.isnan(y))) & counted
         number = int(np.count_nonzero(wrong))
-        self.nonfinite += number
-        self.mismatched += number
-        if number and self.first_nonfinite < 0:
-            self.first_nonfinite = start + int(places[int(wrong.argmax())])
-        return x[both], y[both], error[both], places[both]
+        totals.nonfinite += number
+        totals.mismatched += number
+        if number and totals.first_nonfinite < 0:
+            totals.first_nonfinite = start + int(wrong.argmax())
+        return both & counted
+
+    def _set_leaks_aside(self, totals: _Totals, error: Floats, y: Floats, start: int) -> None:
+        """Count what is not 0 where nothing else will do, and take it out of the error."""
+        leaks = np.flatnonzero((y == 0) & (error != 0))
+        if leaks.size:
+            largest = leaks[int(np.abs(error[leaks]).argmax())]
+            totals.mismatched += leaks.size
+            totals.max_abs = max(totals.max_abs, abs(float(error[largest])))
+            if totals.peak < math.inf:
+                totals.peak, totals.worst = math.inf, start + int(largest)
+            error[leaks] = 0
+
+    def _magnitudes(self, totals: _Totals, error: Floats, y: Floats, relative: Floats) -> None:
+        largest = _largest(error)
+        if largest == 0:
+            return
+        totals.max_abs = max(totals.max_abs, largest)
+        np.divide(error, y, out=relative)
+        largest = _largest(relative)
+        if not math.isfinite(largest):  # the golden is 0 somewhere
+            relative[y == 0] = 0
+            largest = _largest(relative)
+        totals.max_rel = max(totals.max_rel, largest)
+        # An error of r |y| is r f 2^(p-1) units in the last place, where y = f 2^k and 1 <= f < 2.
+        if 2 * largest * self.ulp_scale > totals.max_ulp:
+            magnitude = np.maximum(np.abs(y), self.smallest_normal)
+            fraction = ((magnitude.view(np.uint64) & _FRACTION) | _ONE).view(np.float64)
+            totals.max_ulp = max(totals.max_ulp, _largest(error / magnitude * fraction) * self.ulp_scale)
+
+    def _peak(self, totals: _Totals, share: Floats, limit: float, start: int) -> None:
+        peak = int(share.argmax()) if share.size else 0  # NaN, if there is one
+        if share.size and not share[peak] <= limit:
+            totals.mismatched += share.size - int(np.count_nonzero(share <= limit))
+        if share.size and share[peak] > totals.peak:
+            totals.peak, totals.worst = float(share[peak]), start + peak
+
+    def _in_sigma(
+        self,
+        totals: _Totals,
+        allowance: Predicted,
+        error: Floats,
+        y: Floats,
+        counted: NDArray[np.bool_] | None,
+        start: int,
+        work: _Work,
+    ) -> None:
+        """Judge by sigma, in float32: the codes of a scale span 31 powers of two, its squares 62 of 126 there are."""
+        cut, e = slice(start, start + y.size), work.e
+        variance, weight, weighted = work.variance, work.weight, work.weighted
+        np.multiply(error, 1 / self.unit, out=e, casting="same_kind")
+        np.copyto(work.y, y, casting="same_kind")
+        variance.fill((allowance.floor / self.unit) ** 2 + _TINY)
+        for codes, factor in self.scales:
+            np.multiply(_decoded(codes[cut], work.bits), factor, out=weight)
+            variance += np.square(weight, out=weight)
+        if allowance.interval is None:
+            np.divide(1, variance, out=weight)
+            np.multiply(e, weight, out=weighted)
+            scaled = np.multiply(weighted, e, out=variance)
+        else:
+            outside = self._outside(allowance.interval, y, cut, error) / self.unit
+            rounding = (np.square(allowance.last_relative * y) + allowance.last_floor**2) / self.unit**2
+            np.divide(1, variance + rounding, out=weight, casting="same_kind")
+            np.multiply(e, weight, out=weighted)
+            scaled = np.divide(outside * outside, variance, out=variance, casting="same_kind")
+        self._peak(totals, scaled, allowance.max_sigma**2, start)
+        rows = scaled.reshape(-1, self.row_length) if self.row_length <= self.block else scaled.reshape(1, -1)
+        place = slice(start // self.row_length, start // self.row_length + rows.shape[0])
+        sums = rows.sum(1, dtype=np.float32)
+        self.row_sums[place] += sums
+        self.row_counts[place] += rows.shape[1] if counted is None else counted.reshape(rows.shape).sum(1)
+        totals.sums[3:6] += (
+            sums.sum(dtype=np.float64),
+            weighted @ work.y,
+            np.multiply(weight, work.y, out=weighted) @ work.y,
+        )
+        totals.sums[6] += np.multiply(np.sqrt(weight, out=weight), work.e, out=weighted) @ work.ones
+
+    def _outside(self, interval: tuple[Floats, Floats], y: Floats, cut: slice, error: Floats) -> Floats:
+        """Return the distance from the golden to what rounds to the candidate's value, signed as the error."""
+        found = np.ascontiguousarray(self.found[cut])
+        bits = found.view(f"u{found.dtype.itemsize}")
+        above, below = interval[0].take(bits) - y, interval[1].take(bits) - y
+        outside = np.maximum(above, 0) + np.minimum(below, 0)
+        return np.where(error == 0, 0, outside)  # also what is not judged, and what was set aside
+
+    # --- the whole
+
+    def statistics(self, total: _Totals) -> Statistics:
+        """Return the statistics of all elements."""
+        worst = total.first_nonfinite if total.first_nonfinite >= 0 else total.worst
+        square_e, product, square_y = (float(value) for value in total.sums[:3])
+        square_x = square_e + 2 * product + square_y
+        return Statistics(
+            elements=total.elements,
+            mismatched=total.mismatched,
+            max_abs=total.max_abs,
+            max_rel=total.max_rel,
+            max_ulp=total.max_ulp,
+            rms_abs=math.sqrt(square_e / total.finite) if total.finite else 0.0,
+            used=math.sqrt(total.peak) / self.allowance.max_sigma
+            if isinstance(self.allowance, Predicted)
+            else total.peak,
+            nonfinite=total.nonfinite,
+            worst=_unravel(worst, self.shape) if worst >= 0 else None,
+            candidate=float(self.found[worst]) if worst >= 0 else None,
+            golden=float(self.wanted[worst]) if worst >= 0 else None,
+            cosine=_cosine(product + square_y, square_x, square_y),
+            nmse=square_e / square_y if square_y > 0 else 0.0 if square_e == 0 else math.inf,
+            **(self._sigma_statistics(total) if isinstance(self.allowance, Predicted) else {}),
+        )
+
+    def _sigma_statistics(self, total: _Totals) -> dict[str, Any]:
+        scaled, gain, gain_weight, bias = (float(value) for value in total.sums[3:])
+        means = np.sqrt(self.row_sums / np.maximum(self.row_counts, 1))
+        leading = self.shape[: len(self.shape) - self.row_axes]
+        row = int(np.nan_to_num(means, nan=math.inf).argmax()) if means.size else -1
+        return {
+            "rms_sigma": math.sqrt(scaled / total.finite) if total.finite else 0.0,
+            "max_sigma": math.sqrt(total.peak),
+            "row_sigma": float(means[row]) if row >= 0 else 0.0,
+            "row": _unravel(row, leading) if row >= 0 else None,
+            "slices": tuple(self._worst_slice(axis, leading) for axis in range(len(leading)) if means.size),
+            "gain": gain * self.unit / gain_weight if gain_weight > 0 else 0.0,
+            "gain_error": self.unit * gain_weight**-0.5 if gain_weight > 0 else math.inf,
+            "bias": bias / total.finite if total.finite else 0.0,
+            "bias_error": total.finite**-0.5 if total.finite else math.inf,
+        }
+
+    def _worst_slice(self, axis: int, leading: tuple[int, ...]) -> tuple[int, int, float]:
+        others = tuple(other for other in range(len(leading)) if other != axis)
+        sums, counts = self.row_sums.reshape(leading).sum(others), self.row_counts.reshape(leading).sum(others)
+        means = np.sqrt(sums / np.maximum(counts, 1))
+        index = int(np.nan_to_num(means, nan=math.inf).argmax())
+        return axis, index, float(means[index])
 
 
-def compare_exactly(
-    candidate: NDArray[Any],
-    golden: NDArray[Any],
-    *,
-    accepted: NDArray[np.bool_] | None = None,
-    judged: NDArray[np.bool_] | None = None,
-) -> Statistics:
-    """Compare integers or booleans: equal, or `accepted` (of their shape) though not; `judged` as in `compare`."""
-    if candidate.shape != golden.shape:
-        raise ValueError(f"candidate {candidate.shape} and golden {golden.shape} differ in shape")
-    counted = np.ones(golden.shape, bool) if judged is None else np.broadcast_to(judged, golden.shape)
-    differing = np.asarray(candidate != golden) & counted
-    if accepted is not None:
-        differing = differing & ~accepted
-    indices = np.flatnonzero(differing)
-    worst = _unravel(int(indices[0]), golden.shape) if indices.size else None
-    apart = np.abs(candidate[differing].astype(np.float64) - golden[differing].astype(np.float64))
-    return Statistics(
-        elements=int(np.count_nonzero(counted)),
-        mismatched=indices.size,
-        max_abs=float(apart.max(initial=0.0)),
-        max_rel=0.0,
-        rms_abs=0.0,
-        used=math.inf if indices.size else 0.0,
-        nonfinite=0,
-        worst=worst,
-        candidate=int(candidate[worst]) if worst is not None else None,
-        golden=int(golden[worst]) if worst is not None else None,
-    )
+def _rows(shape: tuple[int, ...]) -> tuple[int, int]:
+    """Return how many of the last axes make a row, and its length."""
+    size = math.prod(shape)
+    axes, length = 0, 1
+    while axes < len(shape) and (axes == 0 or length < _SHORTEST_ROW or size > length * _MOST_ROWS):
+        axes += 1
+        length *= shape[-axes]
+    return axes, max(length, 1)
 
 
-def tied_indices(
-    candidate: NDArray[Any],
-    golden: NDArray[Any],
-    values: NDArray[Any],
-    *,
-    rtol: float,
-    atol: float,
-    sequential: bool = False,
-) -> NDArray[np.bool_]:
-    """Say where indices that differ from the golden's point at values that tie with the golden's choice.
+def _decoded(codes: NDArray[np.uint8], bits: NDArray[np.uint32] | None = None) -> Singles:
+    """Return s(c) * 2^-129 for codes c: shifted to their place, they are the bits of that float32 number."""
+    bits = np.empty(codes.shape, np.uint32) if bits is None else bits
+    np.copyto(bits, codes)
+    bits <<= np.uint32(20)
+    return bits.view(np.float32)
 
-    Args:
-        candidate: indices into the last axis of `values`, integer.
-        golden: the right indices, the same shape: that of `values` without its last axis, or with another length there
-            (k choices from each row).
-        values: the golden's values, shape (…, n).
-        rtol: two values tie if they differ by at most 2 * (atol + rtol * |value|): each may be off by one tolerance.
-        atol: see `rtol`.
-        sequential: entries along the last axis depend on the earlier ones: after an accepted tie all is accepted.
 
-    An index outside 0…n-1, or twice among the k of a row, ties with nothing; equal infinities tie. Returns
-    booleans of the shape of `golden`.
-    """
-    one_row_each = golden.ndim == values.ndim  # several choices from one row, as in a top k
-    rows = np.broadcast_to(values[..., None, :] if one_row_each else values, (*golden.shape, values.shape[-1]))
-    inside = (candidate >= 0) & (candidate < values.shape[-1])
-    found = np.take_along_axis(rows, np.where(inside, candidate, 0).astype(np.int64)[..., None], -1)[..., 0]
-    wanted = np.take_along_axis(rows, golden.astype(np.int64)[..., None], -1)[..., 0]
-    with np.errstate(invalid="ignore"):
-        near = np.isfinite(wanted) & (np.abs(found - wanted) <= 2 * (atol + rtol * np.abs(wanted)))
-    tied = inside & (near | (found == wanted))
-    if sequential:
-        differs = candidate != golden
-        first = differs & (np.cumsum(differs, axis=-1) == 1)
-        after_first = np.logical_or.accumulate(first, axis=-1)
-        return np.asarray(after_first & np.any(first & tied, axis=-1, keepdims=True))
-    if one_row_each:
-        tied &= (candidate[..., :, None] == candidate[..., None, :]).sum(-1) == 1
-    return np.asarray(tied)
+def _largest(values: Floats) -> float:
+    """Return the largest |value|, 0 of none."""
+    return max(float(values[values.argmax()]), -float(values[values.argmin()])) if values.size else 0.0
+
+
+def _cosine(product: float, first: float, second: float) -> float:
+    if first == second == 0:
+        return 1.0
+    return product / math.sqrt(first * second) if first > 0 and second > 0 else 0.0
 
 
 def _unravel(index: int, shape: tuple[int, ...]) -> tuple[int, ...]:

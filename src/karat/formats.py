@@ -63,6 +63,34 @@ def lookup(name: str) -> Format:
     return FORMATS[name]
 
 
+PRODUCT_FORMATS = {**{name: entry.unit_roundoff for name, entry in FORMATS.items()}, "tfloat32": 2.0**-11}
+"""Unit roundoffs of the formats to which operands of matrix products may be rounded; no array is stored in tfloat32."""
+
+
+def rounding_intervals(name: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return for each bit pattern of a format of 8 or 16 bits the smallest and the largest number that rounds to it.
+
+    Both are float64, of shape (2^bits,), NaN for the patterns of NaN. Ends belong to both neighbours; beyond the
+    largest finite number all rounds to infinity, where the format has one.
+    """
+    entry = lookup(name)
+    if entry.dtype.itemsize > 2:
+        raise ValueError(f"{name} has more than 16 bits")
+    patterns = np.arange(1 << 8 * entry.dtype.itemsize, dtype=f"u{entry.dtype.itemsize}")
+    with np.errstate(invalid="ignore"):
+        values = patterns.view(entry.dtype).astype(np.float64)
+    finite = np.unique(values[np.isfinite(values)])  # sorted; both zeros are one
+    half_last = (finite[-1] - finite[-2]) / 2
+    edges = np.concatenate([[finite[0] - half_last], (finite[1:] + finite[:-1]) / 2, [finite[-1] + half_last]])
+    place = np.searchsorted(finite, np.where(np.isfinite(values), values, 0))
+    low, high = edges[place], edges[place + 1]
+    infinite = np.isinf(values)
+    low[infinite] = np.where(values[infinite] > 0, edges[-1], -np.inf)
+    high[infinite] = np.where(values[infinite] > 0, np.inf, edges[0])
+    low[np.isnan(values)] = high[np.isnan(values)] = np.nan
+    return low, high
+
+
 def off_grid(array: NDArray[Any], name: str) -> tuple[int, ...] | None:
     """Return the index of the first value that the format `name` cannot hold exactly, or None if it holds all."""
     with np.errstate(over="ignore", invalid="ignore"):

@@ -15,6 +15,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -23,13 +24,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from karat import formats, goldens, inputs, tolerances
+from karat.candidates import Request
 from karat.errors import KaratError
-from karat.faults import write_visibility
+from karat.exchange import Outputs
+from karat.faults import FaultyCandidate, load_faults, visible_cases
 from karat.inputs import Stored
+from karat.noise import DRAWS
+from karat.replays import Frame, Replays, signature_rows
 from karat.suites import Case, Checkpoint, Repository, Suite, find_repository, load_by_path
 
 WITNESS_LIMIT = 1e-12
 """How far witness and golden may be apart, in units of the largest |golden| of the checkpoint."""
+
+WORST_PRECISION = 0.2
+"""How well a noise scale must be known, relative; 24 normal draws give 0.14."""
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -47,8 +55,7 @@ def beside(file: str, name: str) -> ModuleType:
 
 def plain_candidate(file: str, suite: str, case: Case, given: Mapping[str, NDArray[Any]]) -> Arrays:
     """Run the bundled plain candidate of `suite` on `given` in float64; `file` is the generator that asks."""
-    root = find_repository(Path(file).parent).root
-    path = next(iter((root / "candidates" / "plain").rglob(f"{suite}.py")))
+    path = find_repository(Path(file).parent).plain(suite)
     arrays = inputs.nest({name: _double(array) for name, array in given.items()})
     found: Arrays = getattr(load_by_path(path), suite)(**arrays, **case.params)
     return found
@@ -96,7 +103,8 @@ def _freeze_into(
     stored: Arrays,
 ) -> None:
     found: dict[str, Arrays] = {}
-    input_rows, golden_rows, case_rows, worst = [], [], [], (0.0, "")
+    input_rows, golden_rows, case_rows, fault_rows, worst = [], [], [], list[dict[str, Any]](), (0.0, "")
+    precisions: list[float] = []
     files: list[tuple[str, Arrays]] = [("inputs.safetensors", stored)] if stored else []
     for case in suite.cases:
         print(f"freezing {suite.name}/{case.name}", flush=True)
@@ -106,11 +114,17 @@ def _freeze_into(
         worst = max(worst, disagreement)
         kept = {c.name: np.ascontiguousarray(found[case.name][c.name][c.kept_index]) for c in case.checkpoints}
         files.append((f"{case.name}.safetensors", kept))
+        measured = _measured(repository, suite, case, arrays, found[case.name], generator)
+        files += measured.files
+        fault_rows += measured.signatures
+        precisions.append(measured.precision)
         for name, recipe in case.inputs.items():
             file = "inputs.safetensors" if isinstance(recipe, Stored) else None
             input_rows.append(goldens.input_row(case.name, name, recipe, arrays[name], file))
         golden_rows += [
-            goldens.golden_row(case, c, f"{case.name}.safetensors", kept[c.name], arrays) for c in case.checkpoints
+            goldens.golden_row(case, c, f"{case.name}.safetensors", kept[c.name], arrays)
+            | measured.rows.get(c.name, {})
+            for c in case.checkpoints
         ]
         case_rows.append({"case": case.name, "params": dict(case.params)})
     if config:
@@ -126,6 +140,9 @@ def _freeze_into(
         | {package: importlib.metadata.version(package) for package in ("numpy", *generator.VERSIONS)},
         "platform": f"{platform.system()} {platform.machine()}",
         "witness": {"name": generator.WITNESS, "limit": WITNESS_LIMIT, "worst": worst[0], "at": worst[1]},
+        "noise": {"draws": DRAWS, "precision": round(max(precisions), 3)} if any(precisions) else None,
+        "faults": [{"fault": fault.name, "text": fault.text} for fault in load_faults(repository, suite)],
+        "signatures": fault_rows,
         "checks": checks,
         "cases": case_rows,
         "inputs": input_rows,
@@ -134,12 +151,73 @@ def _freeze_into(
     goldens.write_set(folder, content, files)
 
 
+@dataclass(frozen=True)
+class _Measured:
+    """What replays and planted faults gave for one case: manifest rows, files, and how well the scales are known."""
+
+    rows: dict[str, dict[str, Any]] = field(default_factory=dict)
+    files: list[tuple[str, Arrays]] = field(default_factory=list)
+    signatures: list[dict[str, Any]] = field(default_factory=list)
+    precision: float = 0.0
+
+
+def _measured(
+    repository: Repository, suite: Suite, case: Case, arrays: Arrays, golden: Arrays, generator: ModuleType
+) -> _Measured:
+    """Measure a case's noise, where its generator can replay the reference, and the faults that its goldens see."""
+    if not hasattr(generator, "perturbed"):
+        return _Measured()
+    known = tolerances.read_tolerances(repository.root / "tolerances.toml")
+    contracts = [known.contract(name) for name in suite.contracts_of(case)]
+    replays = Replays.of(case, arrays, golden, generator, contracts)
+    precision = replays.precision()
+    if precision > WORST_PRECISION:
+        raise FreezeError(
+            f"{suite.name}/{case.name}: noise scales are known to {precision:.0%} only, allowed {WORST_PRECISION:.0%}:"
+            " draw more often (karat.noise.DRAWS)"
+        )
+    frames: dict[str, Frame] = {}
+    rows: dict[str, dict[str, Any]] = {}
+    codes: Arrays = {}
+    for point in case.checkpoints:
+        if point.dtype == "storage":
+            frame = Frame.of(case, point, arrays, golden[point.name][point.kept_index], replays, contracts)
+            frames[point.name] = frame
+            rows[point.name] = {
+                "noise": {kind: scale.top for kind, scale in frame.scales.items()},
+                "gain": frame.errors_along(frame.golden),
+                "bias": frame.errors_along(None),
+            }
+            codes |= {f"{point.name}/{kind}": scale.codes for kind, scale in frame.scales.items()}
+    files = [(goldens.noise_file(case.name), codes)]
+    signatures, directions = signature_rows(
+        case, _faulty_outputs(repository, suite, case, arrays), frames, suite.outputs, golden
+    )
+    if directions:
+        files.append((goldens.signature_file(case.name), dict(directions)))
+    return _Measured(rows, files, signatures, precision)
+
+
+def _faulty_outputs(repository: Repository, suite: Suite, case: Case, arrays: Arrays) -> dict[str, Arrays]:
+    """Return by fault what the plain candidate with it produces in float64; nothing for one that raises."""
+    if case not in visible_cases(suite) or "@" in suite.name:
+        return {}
+    double = tolerances.Contract("float64", "float64", "float64", "float64", "each operation")
+    request = Request(suite, case, double, arrays, goldens.GoldenSet(suite.name, Path(), {}))
+    found = {}
+    for fault in load_faults(repository, suite):
+        outcome = FaultyCandidate(repository.plain(suite.name), suite.function, fault).run(request)
+        if isinstance(outcome, Outputs):
+            found[fault.name] = {name: tensor.load() for name, tensor in outcome.tensors.items()}
+    return found
+
+
 def _inputs(repository: Repository, suite: Suite, case: Case, stored: Arrays) -> Arrays:
     contracts = tolerances.read_tolerances(repository.root / "tolerances.toml")
     arrays = {
         name: stored[name] if isinstance(recipe, Stored) else recipe.draw() for name, recipe in case.inputs.items()
     }
-    for contract in suite.contracts:
+    for contract in suite.contracts_of(case):
         storage = contracts.contract(contract).storage
         for name, array in arrays.items():
             if array.dtype.kind == "f" and (index := formats.off_grid(array, storage)) is not None:
@@ -264,15 +342,6 @@ def _one(repository: Repository, name: str, weights: str | None, *, verify: bool
             f"{suite_name}: {'agrees' if agrees else 'DRIFTED'}: {worst:.2e} of the scale at {place or 'no checkpoint'}"
         )
         return 0 if agrees else 3
-    if weights is None:
-        print(f"planting faults in {suite_name}", flush=True)
-        try:
-            unseen = write_visibility(repository, repository.suite(suite_name), fresh)
-        except BaseException:
-            shutil.rmtree(fresh)
-            raise
-        if unseen:
-            print(f"  NO CASE SEES: {', '.join(unseen)}; add a case that does")
     goldens.move_in(fresh, target)
     print(f"frozen: {target.relative_to(repository.root)}")
     manifest = goldens.read_manifest(target / goldens.MANIFEST, suite_name)

@@ -10,6 +10,7 @@ from typing import Any
 from karat import goldens as golden_files
 from karat import inputs as recipes
 from karat.errors import GoldenError, KaratError, UsageError
+from karat.evidence import EVIDENCE, PLOT, evidence_command, read_evidence, required, shortcomings
 from karat.goldens import MANIFEST, VISIBILITY, GoldenSet, freeze_command, sha256_of_array, sha256_of_file
 from karat.suites import Case, Checkpoint, Repository, Suite
 from karat.tolerances import Tolerances, read_tolerances
@@ -112,6 +113,8 @@ def _rows_of(suite: Suite, contract: str, tolerances: Tolerances) -> tuple[set[s
         return set(), {f"[contract.{contract}]"}
     used, missing = set(), set()
     for case in suite.cases:
+        if contract not in suite.contracts_of(case):
+            continue
         for checkpoint in case.checkpoints:
             if checkpoint.dtype == "storage" or checkpoint.judged_by is not None:
                 kind = checkpoint.tolerance
@@ -151,13 +154,24 @@ def _chain_findings(repository: Repository, suite: Suite, frozen: GoldenSet) -> 
             change = "is gone" if file not in current else "is new" if file not in recorded else "was edited"
             message = f"{file} {change} since the goldens were frozen; run: {freeze_command(suite.name)}"
             findings.append(Finding("stale", suite.name, None, None, file, message))
+    folder = f"goldens/{suite.name}"
     table = frozen.folder / VISIBILITY
     faults = repository.faults(suite.name)
     if "@" not in suite.name and (faults.is_file() or table.is_file()):
         kind, text = _table_state(table, [frozen.folder / MANIFEST, faults])
         if kind:
-            message = f"{VISIBILITY} {text}; run: {freeze_command(suite.name)}"
-            findings.append(Finding(kind, suite.name, None, None, f"goldens/{suite.name}/{VISIBILITY}", message))
+            message = f"{VISIBILITY} {text}; run: {evidence_command(suite.name)}"
+            findings.append(Finding(kind, suite.name, None, None, f"{folder}/{VISIBILITY}", message))
+    if required(repository, suite):
+        try:
+            shorts = shortcomings(read_evidence(repository, suite.name))
+        except GoldenError as error:
+            findings.append(Finding(error.kind, suite.name, None, None, f"{folder}/{EVIDENCE}", str(error)))
+        else:
+            findings += [
+                Finding("tolerance", suite.name, None, None, f"{folder}/{EVIDENCE}", f"the evidence shows that {short}")
+                for short in shorts
+            ]
     return findings
 
 
@@ -178,14 +192,15 @@ def _file_findings(suite: Suite, frozen: GoldenSet, folder: str) -> list[Finding
     findings = []
     cases = {case.name for case in suite.cases}
     for name in frozen.files:
-        case = name.removesuffix(".safetensors") if name.removesuffix(".safetensors") in cases else None
+        stem = name.removesuffix(".safetensors").removesuffix(".noise").removesuffix(".signatures")
+        case = stem if stem in cases else None
         try:
             frozen.verify_file(name)
         except GoldenError as error:
             findings.append(Finding(error.kind, suite.name, case, None, f"{folder}/{name}", str(error)))
     for path in sorted(frozen.folder.rglob("*")):
         name = path.relative_to(frozen.folder).as_posix()
-        if path.is_file() and name not in frozen.files and name not in (MANIFEST, VISIBILITY):
+        if path.is_file() and name not in frozen.files and name not in (MANIFEST, VISIBILITY, EVIDENCE, PLOT):
             message = f"{folder}/{name} is listed in no manifest; remove it, or run: {freeze_command(suite.name)}"
             findings.append(Finding("unlisted", suite.name, None, None, f"{folder}/{name}", message))
     return findings
@@ -264,4 +279,17 @@ def _tensor_difference(frozen: GoldenSet, row: dict[str, Any], case: Case, check
         return f"its bytes in {row['file']} are not those that the manifest hashes"
     padding = frozen.padding(case)
     fresh = golden_files.golden_row(case, checkpoint, row["file"], tensor.load(), padding)
-    return "" if fresh == row else "the manifest's row is not what its tensor gives"
+    measured = {key: row[key] for key in golden_files.MEASURED if key in row}
+    if fresh | measured != row:
+        return "the manifest's row is not what its tensor gives"
+    return _noise_difference(frozen, row, shape)
+
+
+def _noise_difference(frozen: GoldenSet, row: dict[str, Any], shape: tuple[int, ...]) -> str:
+    """Return what is wrong with the noise scales of a golden, empty if nothing is."""
+    try:
+        scales = frozen.scales(row["case"], row["checkpoint"])
+    except (KaratError, KeyError):
+        return f"{golden_files.noise_file(row['case'])} does not hold its noise scales"
+    wrong = [kind for kind, scale in scales.items() if scale.codes.shape != shape or scale.codes.dtype.name != "uint8"]
+    return f"its noise scale {wrong[0]} is not of its shape" if wrong else ""

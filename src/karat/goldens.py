@@ -17,14 +17,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from karat import inputs as recipes
-from karat import tensors
-from karat.compare import root_mean_square
+from karat import noise, tensors
+from karat.compare import Scale, root_mean_square
 from karat.errors import CandidateError, GoldenError
+from karat.signatures import Signature
 from karat.suites import Case, Checkpoint, Repository, Suite
 
 MANIFEST = "manifest.json"
 VISIBILITY = "visibility.md"
 SCHEMA = 1
+MEASURED = ("noise", "gain", "bias")
+"""The keys of a golden's row that replays gave: tops of its noise scales, noise of gain and bias by contract."""
 
 
 def sha256_of_file(path: Path) -> str:
@@ -37,6 +40,16 @@ def sha256_of_array(array: NDArray[Any]) -> str:
     """Return the SHA-256 of an array's bytes, row-major and little-endian, in hexadecimal."""
     little = np.ascontiguousarray(array).astype(array.dtype.newbyteorder("<"), copy=False)
     return hashlib.sha256(little.reshape(-1).view(np.uint8).data).hexdigest()
+
+
+def noise_file(case: str) -> str:
+    """Return the name of the file with the noise scales of a case."""
+    return f"{case}.noise.safetensors"
+
+
+def signature_file(case: str) -> str:
+    """Return the name of the file with the signatures of a case."""
+    return f"{case}.signatures.safetensors"
 
 
 def freeze_command(suite: str) -> str:
@@ -164,6 +177,42 @@ class GoldenSet:
             )
         return self.tensors(row["file"])[checkpoint].load()
 
+    def scales(self, case: str, checkpoint: str) -> dict[str, Scale]:
+        """Return the noise scales of a golden by kind; none where it was frozen without."""
+        tops = self.goldens[case, checkpoint].get("noise", {})
+        if not tops:
+            return {}
+        codes = self.tensors(noise_file(case))
+        return {kind: Scale(codes[f"{checkpoint}/{kind}"].load(), top) for kind, top in tops.items()}
+
+    def signatures(self, case: str, checkpoint: str) -> list[Signature]:
+        """Return the signatures of the faults that are known at a checkpoint of a case."""
+        rows = self._signature_rows.get((case, checkpoint), [])
+        if not rows:
+            return []
+        codes = self.tensors(signature_file(case))
+        return [
+            Signature(
+                fault=row["fault"],
+                text=self.fault_texts[row["fault"]],
+                direction=noise.decode_signed(codes[f"{checkpoint}/{row['fault']}"].load(), row["top"]),
+                errors=row["errors"],
+            )
+            for row in rows
+        ]
+
+    @cached_property
+    def fault_texts(self) -> dict[str, str]:
+        """Return what each catalogued mistake is, by its name."""
+        return {row["fault"]: row["text"] for row in self.manifest.get("faults", ())}
+
+    @cached_property
+    def _signature_rows(self) -> dict[tuple[str, str], list[dict[str, Any]]]:
+        found: dict[tuple[str, str], list[dict[str, Any]]] = {}
+        for row in self.manifest.get("signatures", ()):
+            found.setdefault((row["case"], row["checkpoint"]), []).append(row)
+        return found
+
     def draw_inputs(self, case: Case) -> dict[str, NDArray[Any]]:
         """Return the inputs of `case` by name, made by their recipes and checked against their frozen hashes.
 
@@ -282,12 +331,12 @@ def _exchange(first: Path, second: Path) -> bool:
 def generator_files(repository: Repository, suite: Suite) -> list[Path]:
     """Return the sources that the goldens of `suite` depend on beside its contract.
 
-    The generator, what generators share (`generators/**/_*.py`), and the bundled plain candidate, their witness.
+    The generator, what generators share (`generators/**/_*.py`), the faults, and the bundled plain candidate, the
+    witness, in which they are planted.
     """
-    base = suite.function
-    plain = sorted((repository.root / "candidates" / "plain").rglob(f"{base}.py"))
     shared = sorted((repository.root / "generators").rglob("_*.py"))
-    return [repository.generator(suite.name), *shared, *plain]
+    faults = [path for path in [repository.faults(suite.name)] if path.is_file() and "@" not in suite.name]
+    return [repository.generator(suite.name), *shared, *faults, repository.plain(suite.name)]
 
 
 def source_rows(repository: Repository, paths: Iterable[Path]) -> list[dict[str, str]]:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from karat import formats
-from karat.compare import compare
+from karat.compare import Flat, compare
 
 _LARGEST = 1 << 22  # elements; above, only the cheap hypotheses
 _MOST_RANGES = 3
@@ -74,7 +74,7 @@ class Question:
     def mismatched(self, prediction: NDArray[np.float64], judged: NDArray[np.bool_], atol: float) -> int:
         """Return how many of the `judged` elements are not what `prediction` says."""
         return compare(
-            self.candidate, prediction, rtol=self.rtol, atol=atol, judged=judged, exact_zeros=self.exact_zeros
+            self.candidate, prediction, Flat(self.rtol, atol), judged=judged, exact_zeros=self.exact_zeros
         ).mismatched
 
     def label(self, axis: int) -> str:
@@ -85,6 +85,8 @@ class Question:
 def diagnose(question: Question) -> list[Diagnosis]:
     """Return the hypotheses that hold, the most telling first."""
     if not np.isfinite(question.candidate[question.judged]).all() or not question.judged.any():
+        return []
+    if question.explained_by(question.golden):
         return []
     found = list(_leak(question))
     if found:
@@ -101,10 +103,8 @@ def _leak(question: Question) -> Iterator[Diagnosis]:
     """Find values that are within tolerance everywhere, but not 0 where nothing else will do."""
     if not question.exact_zeros:
         return
-    tolerated = compare(
-        question.candidate, question.golden, rtol=question.rtol, atol=question.atol, judged=question.judged
-    )
-    if tolerated.mismatched == 0:
+    tolerated = compare(question.candidate, question.golden, Flat(question.rtol, question.atol), judged=question.judged)
+    if tolerated.mismatched == 0 and question.mismatched(question.golden, question.judged, question.atol):
         leaked = np.abs(question.candidate[question.judged & (question.golden == 0)])
         number, largest = int(np.count_nonzero(leaked)), float(leaked.max())
         text = f"right but for {number} elements that must be exactly 0 and are up to {largest:.3g}"

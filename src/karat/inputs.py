@@ -37,7 +37,8 @@ class Dyadic:
     minus infinity), so that an offset of 128 leaves the values inside (0.5, 1.5) * 128 * 2^exponent.
 
     Every `quiet_period`-th row (first axis), counted from row `quiet_period - 1`, is multiplied by 2^-quiet_shift: rows
-    of tiny variance, which show the epsilon of a normalisation.
+    of tiny variance, which show the epsilon of a normalisation. With `row_exponents`, row i is multiplied by
+    2^row_exponents[i % len(row_exponents)]: magnitudes over decades.
 
     `dtype` is float32, which holds every value exactly; the exchange converts, exactly, to the contract's storage.
     """
@@ -49,6 +50,7 @@ class Dyadic:
     narrow: bool = False
     quiet_period: int = 0
     quiet_shift: int = 0
+    row_exponents: tuple[int, ...] = ()
     dtype: str = "float32"
 
     def draw(self) -> NDArray[Any]:
@@ -69,6 +71,8 @@ class Dyadic:
         array = values.reshape(self.shape)
         if self.quiet_period:
             array[self.quiet_period - 1 :: self.quiet_period] *= np.float32(2.0**-self.quiet_shift)
+        for i, row_exponent in enumerate(self.row_exponents):
+            array[i :: len(self.row_exponents)] *= np.float32(2.0**row_exponent)
         return array
 
 

@@ -111,7 +111,7 @@ def _rows(repository: Repository, config: pytest.Config) -> list[tuple[Suite, Ca
         (suite, case, contract, checkpoint.name)
         for suite in suites
         for case in suite.cases
-        for contract in suite.contracts
+        for contract in suite.contracts_of(case)
         if not wanted or contract in wanted
         for checkpoint in case.checkpoints
         if selection.has(suite.name, case.name, checkpoint.name)
@@ -212,7 +212,7 @@ class GoldenCase:
         from karat import report, tensors
         from karat.candidates import Request
         from karat.exchange import Outputs
-        from karat.verdicts import judge
+        from karat.judge import judge
         from karat.worker import to_numpy
 
         given = {**(outputs or {}), **named}

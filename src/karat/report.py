@@ -14,9 +14,22 @@ from xml.etree import ElementTree as ET
 from karat.gate import Finding
 from karat.session import Report
 from karat.suites import Repository
-from karat.verdicts import DIVERGED, Verdict
+from karat.tolerances import Limits, Tolerance
+from karat.verdicts import DIVERGED, Test, Verdict
 
 _FULL_BLOCKS = 3  # failing cases that are told in full, one for each first divergence; the others in a line
+_REPORTED = (
+    "rms_sigma",
+    "max_sigma",
+    "row_sigma",
+    "gain",
+    "gain_error",
+    "bias",
+    "bias_error",
+    "max_ulp",
+    "cosine",
+    "nmse",
+)  # statistics that the JSON report has beside the first ones
 _RUN_STATUSES = ("raised", "crashed", "timeout")  # said once a case, not once a checkpoint
 
 
@@ -63,7 +76,7 @@ def printable(message: str) -> str:
 def _case_line(report: Report, verdicts: Sequence[Verdict]) -> str:
     first = verdicts[0]
     counts = Report(report.candidate, verdicts).counts
-    used = max((v.statistics.used for v in verdicts if v.status == "pass" and v.statistics), default=0.0)
+    used = max((v.used for v in verdicts if v.status == "pass"), default=0.0)
     reason = f": {first.text}" if set(counts) == {"unsupported"} else ""
     share = f"; at most {used:.0%} of the tolerance used" if counts.get("pass") and len(counts) == 1 else ""
     return f"{first.suite}/{first.case}/{first.contract}: {_count_text(counts)}{share}{reason}"
@@ -130,7 +143,9 @@ def explain(verdict: Verdict, repository: Repository, *, before: str = "") -> li
         lines.append(
             f"  {statistics.nonfinite} elements are not finite, or not the same as the golden's, first {place}"
         )
-    elif verdict.tolerance is not None and math.isfinite(statistics.used):
+    elif verdict.tests:
+        lines += _sigma_lines(verdict, place, beyond)
+    elif isinstance(verdict.tolerance, Tolerance) and math.isfinite(statistics.used):
         allowed = abs(statistics.golden or 0) * verdict.tolerance.rtol + verdict.tolerance.atol_rms * verdict.rms
         error = abs((statistics.candidate or 0) - (statistics.golden or 0))
         lines.append(f"  error {error:.3g} {place}, allowed {allowed:.3g}; rms {statistics.rms_abs:.3g}; {beyond}")
@@ -138,13 +153,43 @@ def explain(verdict: Verdict, repository: Repository, *, before: str = "") -> li
         lines.append(f"  {beyond}, the first {place}")
     lines.append(f"  candidate {_number(statistics.candidate)} where the golden is {_number(statistics.golden)}")
     lines += [f"  {diagnosis.fault}: {diagnosis.text}" for diagnosis in verdict.diagnosis]
-    if verdict.tolerance is not None:
+    if isinstance(verdict.tolerance, Limits):
+        lines.append(f"  tolerance: {verdict.tolerance.source}{_passing(verdict)}")
+    elif verdict.tolerance is not None:
         passing = f"; it would pass at {statistics.used:.3g} times that" if 1 < statistics.used < math.inf else ""
         lines.append(
             f"  tolerance: {verdict.tolerance.source}: rtol {verdict.tolerance.rtol:.3g},"
             f" atol {verdict.tolerance.atol_rms:.3g} of the golden's RMS {verdict.rms:.3g}{passing}"
         )
     return lines
+
+
+def _sigma_lines(verdict: Verdict, place: str, beyond: str) -> list[str]:
+    """Return what was found in sigma, the predicted standard deviation of a correct candidate's error."""
+    statistics = verdict.statistics
+    if statistics is None:
+        return []
+    tests = {test.name: test for test in verdict.tests}
+    first = f"  error {_sigma(tests['max'])}, {place}; {beyond}"
+    if math.isinf(tests["max"].value):
+        first = f"  {beyond}, at a place where the golden is exactly 0: {place}"
+    lines = [first, f"  rms {_sigma(tests['rms'])}"]
+    if not tests["row"].passed and statistics.row is not None:
+        lines[1] += f"; the worst row, {statistics.row}, {_sigma(tests['row'])}"
+    for name in ("gain", "bias"):
+        if name in tests and not tests[name].passed and not tests["rms"].value > 10 * tests["rms"].limit:
+            value = statistics.gain if name == "gain" else statistics.bias
+            lines.append(f"  {name} {value:.3g}, which is {_sigma(tests[name])} of what noise makes of it")
+    return lines
+
+
+def _sigma(test: Test) -> str:
+    return f"{test.value:.3g} σ (allowed {test.limit:.3g})"
+
+
+def _passing(verdict: Verdict) -> str:
+    """Say at how many times the limits a failing output would pass."""
+    return f"; it would pass at {verdict.used:.3g} times its limits" if 1 < verdict.used < math.inf else ""
 
 
 def _place(verdict: Verdict, repository: Repository, index: tuple[int, ...] | None) -> str:
@@ -241,21 +286,15 @@ def _result(verdict: Verdict) -> dict[str, Any]:
             "max_abs": statistics.max_abs,
             "max_rel": statistics.max_rel,
             "rms_abs": statistics.rms_abs,
-            "rms_sigma": None,
-            "max_sigma": None,
             "mismatched": statistics.mismatched,
             "nonfinite": statistics.nonfinite,
             "elements": statistics.elements,
-            "used": statistics.used,
+            "used": verdict.used,
+            **{key: getattr(statistics, key) for key in _REPORTED},
+            "row": None if statistics.row is None else list(statistics.row),
+            "slices": [{"axis": axis, "index": index, "rms_sigma": rms} for axis, index, rms in statistics.slices],
         },
-        "allowed": None
-        if tolerance is None
-        else {
-            "rtol": tolerance.rtol,
-            "atol": tolerance.atol_rms * verdict.rms,
-            "atol_rms": tolerance.atol_rms,
-            "source": tolerance.source,
-        },
+        "allowed": None if tolerance is None else _allowed(verdict, tolerance),
         "worst": None
         if statistics is None or statistics.worst is None
         else {"index": list(statistics.worst), "candidate": statistics.candidate, "golden": statistics.golden},
@@ -265,6 +304,17 @@ def _result(verdict: Verdict) -> dict[str, Any]:
             for d in verdict.diagnosis
         ],
         "text": verdict.text,
+    }
+
+
+def _allowed(verdict: Verdict, tolerance: Tolerance | Limits) -> dict[str, Any]:
+    if isinstance(tolerance, Limits):
+        return {f"{test.name}_sigma": test.limit for test in verdict.tests} | {"source": tolerance.source}
+    return {
+        "rtol": tolerance.rtol,
+        "atol": tolerance.atol_rms * verdict.rms,
+        "atol_rms": tolerance.atol_rms,
+        "source": tolerance.source,
     }
 
 

@@ -15,9 +15,10 @@ from karat.candidates import Candidate, Failure, FolderCandidate, Request
 from karat.errors import GoldenError, UsageError
 from karat.gate import Finding
 from karat.goldens import GoldenSet
+from karat.judge import judge
 from karat.suites import Case, Repository, Selection, Suite
 from karat.tolerances import Contract, Tolerances, read_tolerances
-from karat.verdicts import STATUS_OF_KIND, STATUSES, Verdict, blank, judge
+from karat.verdicts import STATUS_OF_KIND, STATUSES, Verdict, blank
 
 _EXIT_ORDER = (3, 2, 4, 1, 5)  # the worst first
 _EXIT_OF_STATUS = {
@@ -124,7 +125,7 @@ class Session:
 
     def _judge(self, suite: Suite, case: Case, contract: str) -> list[Verdict]:
         # A contract without a row is a finding of the gate, which blocks the whole suite.
-        row = self.tolerances.contracts.get(contract) or Contract(contract, contract, contract, "unknown")
+        row = self.tolerances.contracts.get(contract) or Contract(contract, contract, contract, contract, "unknown")
         request = Request(suite, case, row, {}, GoldenSet("", Path(), {}))
         blocked = self._blocked(request)
         if len(blocked) == len(case.checkpoints):
@@ -211,7 +212,7 @@ def check(
         for case in suite.cases
         if selection.has(suite.name, case.name)
         for contract in contracts
-        if contract in suite.contracts
+        if contract in suite.contracts_of(case)
         for verdict in session.verdicts(suite, case, contract)
         if selection.has(suite.name, case.name, verdict.checkpoint)
     ]

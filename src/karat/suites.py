@@ -100,6 +100,8 @@ class Case:
         padding: axis label -> the input, of shape (batch, n), that is 0 where a position along that axis is padding:
             what a checkpoint holds there is not judged. Positions from n on are no padding. The first axis of such a
             checkpoint is the batch.
+        contracts: those of the suite's contracts under which the case is checked, for inputs that not every format can
+            hold; empty: all.
         about: what the case is for, one sentence.
     """
 
@@ -108,6 +110,7 @@ class Case:
     params: Mapping[str, Any]
     checkpoints: tuple[Checkpoint, ...]
     padding: Mapping[str, str] = field(default_factory=dict)
+    contracts: tuple[str, ...] = ()
     about: str = ""
 
     def __post_init__(self) -> None:
@@ -174,12 +177,15 @@ class Suite:
         about: what is computed and how a candidate is called, as `karat list` prints it.
         contracts: the contracts that a candidate may promise, the first being the default of none.
         cases: the cases.
+        outputs: the checkpoints that a user of the thing sees, and a candidate may have alone: faults are looked for
+            there too, not only where they show first.
     """
 
     name: str
     about: str
     contracts: tuple[str, ...]
     cases: tuple[Case, ...]
+    outputs: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Raise `ValueError` where the declaration contradicts itself."""
@@ -190,6 +196,15 @@ class Suite:
             raise ValueError(f"suite {self.name}: cases named twice: {repeated}")
         if not self.cases or not self.contracts:
             raise ValueError(f"suite {self.name}: needs at least one case and one contract")
+        for case in self.cases:
+            if unknown := set(case.contracts) - set(self.contracts):
+                raise ValueError(
+                    f"suite {self.name}: case {case.name} is checked under {sorted(unknown)}, not declared"
+                )
+
+    def contracts_of(self, case: Case) -> tuple[str, ...]:
+        """Return the contracts under which `case` is checked."""
+        return case.contracts or self.contracts
 
     @property
     def function(self) -> str:
@@ -247,6 +262,15 @@ class Repository:
         """Return the file of the faults of `suite`, beside its reference."""
         path = self.generator(suite)
         return path.with_name(f"{path.stem}_faults.py")
+
+    def formulations(self, suite: str) -> Path:
+        """Return the file of the correct formulations of `suite`, beside its reference."""
+        path = self.generator(suite)
+        return path.with_name(f"{path.stem}_formulations.py")
+
+    def plain(self, suite: str) -> Path:
+        """Return the file of the bundled plain candidate of `suite`."""
+        return self._one(self.root / "candidates" / "plain", suite)
 
     def _one(self, folder: Path, suite: str) -> Path:
         base = suite.partition("@")[0]

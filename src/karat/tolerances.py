@@ -12,8 +12,11 @@ from typing import Any
 from karat import formats
 from karat.errors import UsageError
 
-_CONTRACT_KEYS = {"storage", "accumulation", "rounding"}
-_ROW_KEYS = {"rtol", "atol_rms", "reason"}
+_CONTRACT_KEYS = {"storage", "accumulation", "products", "rounding"}
+_ROUNDINGS = ("each operation", "once")
+_FLAT_KEYS = {"rtol", "atol_rms", "reason"}
+_LIMIT_KEYS = {"rms_sigma", "max_sigma", "row_sigma", "gain_sigma", "bias_sigma", "reason"}
+_SIGNATURE_KEYS = {"strength", "visible", "explained", "reason"}
 _OVERRIDE_KEYS = {"suite", "case", "checkpoint", "contract"}
 
 
@@ -24,19 +27,67 @@ class Contract:
     Attributes:
         name: such as `bfloat16`.
         storage: the format of inputs and outputs.
-        accumulation: the format in which sums are accumulated.
-        rounding: how often results are rounded to storage: `each operation`.
+        accumulation: the format in which sums are accumulated, and in which the inside of an operation is computed.
+        products: the format to which the operands of matrix products are rounded: storage, or tfloat32.
+        rounding: how often results are rounded to storage: `each operation`, or `once`, at the end, all before it being
+            computed in the accumulation format.
     """
 
     name: str
     storage: str
     accumulation: str
+    products: str
     rounding: str
+
+    @property
+    def once(self) -> bool:
+        """Say whether results are rounded to storage only at the end."""
+        return self.rounding == "once"
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How far a candidate may be from a golden with noise scales, in units of the predicted standard deviation sigma.
+
+    Attributes:
+        rms_sigma: largest root mean square of error / sigma.
+        max_sigma: largest |error| / sigma.
+        row_sigma: largest root mean square of a row.
+        gain_sigma: largest |gain| in units of the standard deviation that the noise gives it.
+        bias_sigma: largest |bias| in units of the standard deviation that the noise gives it.
+        source: where it is written.
+        reason: why it is these numbers.
+    """
+
+    rms_sigma: float
+    max_sigma: float
+    row_sigma: float
+    gain_sigma: float
+    bias_sigma: float
+    source: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class SignatureRule:
+    """When the signature of a fault decides.
+
+    Attributes:
+        strength: the part of a fault's direction that a candidate must have for the fault to be found in it.
+        visible: the least ratio of a fault's direction to the noise along it at which the fault is visible.
+        explained: the least part of a mismatch that a fault must explain to be named as its cause.
+        reason: why it is these numbers.
+    """
+
+    strength: float
+    visible: float
+    explained: float
+    reason: str
 
 
 @dataclass(frozen=True)
 class Tolerance:
-    """How far a candidate may be from a golden: rtol * |golden| + atol_rms * RMS of the golden.
+    """How far a candidate may be from a golden without noise scales: rtol * |golden| + atol_rms * RMS of the golden.
 
     Attributes:
         rtol: relative part.
@@ -53,12 +104,13 @@ class Tolerance:
 
 @dataclass(frozen=True)
 class Tolerances:
-    """The content of one tolerances.toml; `rows` by (class or override number, contract)."""
+    """The content of one tolerances.toml; `rows` by class and contract, "" for all contracts that have no row."""
 
     path: Path
     contracts: dict[str, Contract]
-    rows: dict[tuple[str, str], Tolerance]
-    overrides: tuple[tuple[dict[str, str], Tolerance], ...]
+    rows: dict[tuple[str, str], Tolerance | Limits]
+    overrides: tuple[tuple[dict[str, str], Tolerance | Limits], ...]
+    signatures: SignatureRule | None = None
 
     def contract(self, name: str) -> Contract:
         """Return the contract called `name`; raise `UsageError` with the known names if there is none."""
@@ -66,7 +118,7 @@ class Tolerances:
             raise UsageError(f"no contract {name!r} in {self.path}; contracts: {', '.join(self.contracts)}")
         return self.contracts[name]
 
-    def find(self, contract: str, suite: str, case: str, checkpoint: str, *, kind: str) -> Tolerance:
+    def find(self, contract: str, suite: str, case: str, checkpoint: str, *, kind: str) -> Tolerance | Limits:
         """Return the tolerance that applies: the first override that matches, else the row of the class `kind`.
 
         Raise `KeyError` if there is neither; there is no default.
@@ -75,9 +127,10 @@ class Tolerances:
         for patterns, tolerance in self.overrides:
             if all(fnmatch.fnmatchcase(given[key], pattern) for key, pattern in patterns.items()):
                 return tolerance
-        if (kind, contract) not in self.rows:
+        row = self.rows.get((kind, contract)) or self.rows.get((kind, ""))
+        if row is None:
             raise KeyError(f"{self.path} has no row [class.{kind}.{contract}], which {suite}/{case}/{checkpoint} needs")
-        return self.rows[kind, contract]
+        return row
 
     def sources(self) -> list[str]:
         """Return the place of every row and override, so that the gate can say which none uses."""
@@ -90,14 +143,19 @@ def read_tolerances(path: Path) -> Tolerances:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise UsageError(f"{path}: {error}") from None
-    _only(path, "the file", data, {"schema", "contract", "class", "override"})
+    _only(path, "the file", data, {"schema", "contract", "class", "override", "signatures"})
     if type(data.get("schema")) is not int or data["schema"] != 1:
         raise UsageError(f"{path}: schema {data.get('schema')!r}; this karat reads schema 1")
     contracts = {name: _contract(path, name, table) for name, table in _table(path, data, "contract").items()}
     rows = {}
     for kind, tables in _table(path, data, "class").items():
         _require_table(path, f"[class.{kind}]", tables)
+        own = {key: value for key, value in tables.items() if not isinstance(value, dict)}
+        if own:
+            rows[kind, ""] = _row(path, f"class.{kind}", own)
         for contract, table in tables.items():
+            if contract in own:
+                continue
             if contract not in contracts:
                 raise UsageError(f"{path}: [class.{kind}.{contract}] is of a contract that is not declared")
             rows[kind, contract] = _row(path, f"class.{kind}.{contract}", table)
@@ -106,13 +164,29 @@ def read_tolerances(path: Path) -> Tolerances:
         raise UsageError(f"{path}: override must be an array of tables, [[override]]")
     numbered = enumerate(overrides, 1)
     return Tolerances(
-        path, contracts, rows, tuple(_override(path, number, table, contracts) for number, table in numbered)
+        path,
+        contracts,
+        rows,
+        tuple(_override(path, number, table, contracts) for number, table in numbered),
+        _signature_rule(path, data["signatures"]) if "signatures" in data else None,
     )
 
 
-def _override(path: Path, number: int, table: Any, contracts: Iterable[str]) -> tuple[dict[str, str], Tolerance]:
+def _signature_rule(path: Path, table: Any) -> SignatureRule:
+    _only(path, "[signatures]", table, _SIGNATURE_KEYS)
+    _require_all(path, "[signatures]", table, _SIGNATURE_KEYS)
+    for key in ("strength", "visible", "explained"):
+        _require_number(path, "[signatures]", table, key, 1e3)
+    return SignatureRule(
+        float(table["strength"]), float(table["visible"]), float(table["explained"]), _reason(path, "signatures", table)
+    )
+
+
+def _override(
+    path: Path, number: int, table: Any, contracts: Iterable[str]
+) -> tuple[dict[str, str], Tolerance | Limits]:
     place = f"override {number}"
-    _only(path, f"[{place}]", table, _OVERRIDE_KEYS | _ROW_KEYS)
+    _only(path, f"[{place}]", table, _OVERRIDE_KEYS | _FLAT_KEYS | _LIMIT_KEYS)
     patterns = {key: table[key] for key in sorted(_OVERRIDE_KEYS) if key in table}
     for key, pattern in patterns.items():
         if not isinstance(pattern, str):
@@ -121,7 +195,7 @@ def _override(path: Path, number: int, table: Any, contracts: Iterable[str]) -> 
         raise UsageError(f"{path}: {place}: contract = {patterns['contract']!r} matches none that is declared")
     if not patterns:
         raise UsageError(f"{path}: {place} names no suite, case, checkpoint or contract")
-    return patterns, _row(path, place, {key: value for key, value in table.items() if key in _ROW_KEYS})
+    return patterns, _row(path, place, {key: value for key, value in table.items() if key not in _OVERRIDE_KEYS})
 
 
 def _table(path: Path, data: dict[str, Any], key: str) -> dict[str, Any]:
@@ -147,23 +221,50 @@ def _contract(path: Path, name: str, table: Any) -> Contract:
     _only(path, f"[contract.{name}]", table, _CONTRACT_KEYS)
     if missing := _CONTRACT_KEYS - set(table):
         raise UsageError(f"{path}: [contract.{name}] lacks {sorted(missing)}")
-    if not isinstance(table["rounding"], str):
-        raise UsageError(f"{path}: [contract.{name}] rounding = {table['rounding']!r} is not text")
-    for key in ("storage", "accumulation"):
-        if not isinstance(table[key], str) or table[key] not in formats.FORMATS:
-            raise UsageError(
-                f"{path}: [contract.{name}] {key} {table[key]!r} is not one of {', '.join(formats.FORMATS)}"
-            )
-    return Contract(name, table["storage"], table["accumulation"], table["rounding"])
+    if table["rounding"] not in _ROUNDINGS:
+        raise UsageError(
+            f"{path}: [contract.{name}] rounding = {table['rounding']!r} is not one of {', '.join(_ROUNDINGS)}"
+        )
+    known: dict[str, Iterable[str]] = {
+        "storage": formats.FORMATS,
+        "accumulation": formats.FORMATS,
+        "products": formats.PRODUCT_FORMATS,
+    }
+    for key, names in known.items():
+        if table[key] not in list(names):
+            raise UsageError(f"{path}: [contract.{name}] {key} {table[key]!r} is not one of {', '.join(names)}")
+    return Contract(name, table["storage"], table["accumulation"], table["products"], table["rounding"])
 
 
-def _row(path: Path, place: str, table: Any) -> Tolerance:
-    _only(path, f"[{place}]", table, _ROW_KEYS)
-    if missing := _ROW_KEYS - set(table):
-        raise UsageError(f"{path}: [{place}] lacks {sorted(missing)}; 0 means 0 and must be written")
-    for key in ("rtol", "atol_rms"):
-        if type(table[key]) not in (int, float) or not 0 <= table[key] < 1:
-            raise UsageError(f"{path}: [{place}] {key} = {table[key]!r} is not a number of [0, 1)")
-    if not isinstance(table["reason"], str) or not table["reason"].strip():
+def _row(path: Path, place: str, table: Any) -> Tolerance | Limits:
+    _require_table(path, f"[{place}]", table)
+    predicted = bool(set(table) & (_LIMIT_KEYS - _FLAT_KEYS))
+    keys = _LIMIT_KEYS if predicted else _FLAT_KEYS
+    _only(path, f"[{place}]", table, keys)
+    _require_all(path, f"[{place}]", table, keys)
+    for key in sorted(keys - {"reason"}):
+        _require_number(path, f"[{place}]", table, key, 1e3 if predicted else 1)
+    source, reason = f"{path.name}, [{place}]", _reason(path, place, table)
+    numbers = {key: float(table[key]) for key in keys - {"reason"}}
+    return (
+        Limits(**numbers, source=source, reason=reason)
+        if predicted
+        else Tolerance(**numbers, source=source, reason=reason)
+    )
+
+
+def _require_all(path: Path, place: str, table: Any, keys: set[str]) -> None:
+    if missing := keys - set(table):
+        raise UsageError(f"{path}: {place} lacks {sorted(missing)}; 0 means 0 and must be written")
+
+
+def _require_number(path: Path, place: str, table: Any, key: str, bound: float) -> None:
+    if type(table[key]) not in (int, float) or not 0 <= table[key] < bound:
+        raise UsageError(f"{path}: {place} {key} = {table[key]!r} is not a number of [0, {bound:g})")
+
+
+def _reason(path: Path, place: str, table: Any) -> str:
+    reason = table["reason"]
+    if not isinstance(reason, str) or not reason.strip():
         raise UsageError(f"{path}: [{place}] needs a reason")
-    return Tolerance(float(table["rtol"]), float(table["atol_rms"]), f"{path.name}, [{place}]", table["reason"])
+    return reason

@@ -7,13 +7,13 @@ import pytest
 from karat.faults import (
     Fault,
     FaultyCandidate,
+    Formulation,
     checkpoint_kinds,
     expected_failure,
     first_failure,
     load_faults,
     load_formulations,
     observe,
-    plain_file,
     visibility_rows,
     visible_cases,
 )
@@ -30,7 +30,7 @@ LAST_RESORT = "greedy_logits"  # a case whose prefill cannot see a fault may see
 def session() -> Session:
     """Inspect the goldens once for all faults."""
     suites = list(REPOSITORY.suites.values())
-    opened = Session(REPOSITORY, FaultyCandidate(plain_file(REPOSITORY, suites[0]), suites[0].function, None), suites)
+    opened = Session(REPOSITORY, FaultyCandidate(REPOSITORY.plain(suites[0].name), suites[0].function, None), suites)
     assert opened.findings == []
     return opened
 
@@ -55,15 +55,15 @@ CORRECT = [
     (suite, formulation, contract)
     for suite in REPOSITORY.suites.values()
     for formulation in load_formulations(REPOSITORY, suite)
-    for contract in suite.contracts
+    for contract in formulation.contracts or suite.contracts
 ]
 CORRECT_NAMES = [f"{suite.name}/{formulation.name}/{contract}" for suite, formulation, contract in CORRECT]
 
 
 @pytest.mark.parametrize(("suite", "formulation", "contract"), CORRECT, ids=CORRECT_NAMES)
-def test_a_correct_formulation_passes(session: Session, suite: Suite, formulation: Fault, contract: str) -> None:
+def test_a_correct_formulation_passes(session: Session, suite: Suite, formulation: Formulation, contract: str) -> None:
     """Another correct way to compute the same passes every case under every contract: no false alarm."""
-    candidate = FaultyCandidate(plain_file(REPOSITORY, suite), suite.function, formulation)
+    candidate = FaultyCandidate(REPOSITORY.plain(suite.name), suite.function, formulation)
     planted = session.with_candidate(candidate)
     verdicts = [verdict for case in suite.cases for verdict in planted.verdicts(suite, case, contract)]
     assert [verdict.name for verdict in verdicts if verdict.status != "pass"] == []

@@ -1,0 +1,236 @@
+"""Judges what a candidate left at the checkpoints of a case."""
+
+from __future__ import annotations
+
+import fnmatch
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from karat import formats, noise
+from karat.candidates import Failure, Request
+from karat.compare import Flat, Predicted, Statistics, compare
+from karat.diagnoses import explain_mismatch, find_fault
+from karat.errors import CandidateError, GoldenError
+from karat.exact import compare_exactly, tied_indices
+from karat.exchange import Outputs
+from karat.goldens import freeze_command
+from karat.suites import Checkpoint
+from karat.tensors import Tensor
+from karat.tolerances import Limits, Tolerance, Tolerances
+from karat.verdicts import DIVERGED, STATUS_OF_KIND, Test, Verdict, blank, mark_first_divergence
+
+
+def judge(
+    request: Request,
+    outcome: Outputs | Failure,
+    tolerances: Tolerances,
+    blocked: Mapping[str, Verdict] | None = None,
+) -> list[Verdict]:
+    """Return a verdict for each checkpoint of the request's case, in execution order.
+
+    `blocked` holds the verdicts of checkpoints whose goldens cannot be trusted: they are not judged. Faults within
+    tolerance are looked for as long as nothing has diverged.
+    """
+    blocked = blocked or {}
+    verdicts: list[Verdict] = []
+    diverged = False
+    for checkpoint in request.case.checkpoints:
+        verdict = blocked.get(checkpoint.name) or _judge_one(request, checkpoint, outcome, tolerances)
+        if verdict.status == "pass" and not diverged and isinstance(outcome, Outputs):
+            verdict = find_fault(request, checkpoint, outcome, tolerances, verdict)
+        diverged = diverged or verdict.status in DIVERGED
+        verdicts.append(verdict)
+    return [
+        replace(verdict, diagnosis=explain_mismatch(request, verdict, outcome, tolerances))
+        if verdict.first_divergence and verdict.status == "mismatch" and isinstance(outcome, Outputs)
+        else verdict
+        for verdict in mark_first_divergence(verdicts)
+    ]
+
+
+def _judge_one(  # noqa: PLR0911 - one return for each status that ends the judging
+    request: Request, checkpoint: Checkpoint, outcome: Outputs | Failure, tolerances: Tolerances
+) -> Verdict:
+    if isinstance(outcome, Failure):
+        return blank(request, checkpoint, outcome.status, outcome.text)
+    tensor = outcome.tensors.get(checkpoint.name)
+    if tensor is None:
+        if any(fnmatch.fnmatchcase(checkpoint.name, pattern) for pattern in outcome.unsupported):
+            return blank(request, checkpoint, "unsupported", "the candidate says that it does not provide it")
+        return blank(request, checkpoint, "missing-output", _missing_text(request, checkpoint, outcome))
+    if tensor.shape != checkpoint.shape:
+        return blank(request, checkpoint, "shape", f"shape {tensor.shape}, wanted {checkpoint.shape}")
+    if text := _wrong_dtype(request, checkpoint, tensor):
+        return blank(request, checkpoint, "dtype", text)
+    try:
+        candidate = tensor.load()
+    except (CandidateError, OSError, ValueError, MemoryError) as error:
+        return blank(request, checkpoint, "crashed", f"broke the protocol: the tensor cannot be read: {error}")
+    try:
+        return _judge_values(request, checkpoint, candidate[checkpoint.kept_index], outcome, tolerances)
+    except GoldenError as error:
+        return blank(request, checkpoint, STATUS_OF_KIND.get(error.kind, "golden-stale"), str(error))
+
+
+def _missing_text(request: Request, checkpoint: Checkpoint, outcome: Outputs) -> str:
+    import difflib
+
+    known = {checkpoint.name for checkpoint in request.case.checkpoints}
+    spare = [name for name in outcome.tensors if name not in known]
+    close = difflib.get_close_matches(checkpoint.name, spare, n=1, cutoff=0.75)
+    if close:
+        return f"the candidate did not produce it; it produced {close[0]!r}, which is no checkpoint"
+    return f"the candidate did not produce it; it produced {len(outcome.tensors)} other tensors"
+
+
+def _wrong_dtype(request: Request, checkpoint: Checkpoint, tensor: Tensor) -> str:
+    found = tensor.dtype
+    if checkpoint.dtype == "integer":
+        return "" if found.kind in "iu" else f"dtype {found.name}, wanted integers"
+    if checkpoint.dtype == "bool":
+        return "" if found.kind == "b" else f"dtype {found.name}, wanted bool"
+    storage = request.contract.storage
+    return (
+        ""
+        if found == formats.lookup(storage).dtype
+        else f"dtype {found.name}, but {request.contract.name} promises {storage}"
+    )
+
+
+def _judge_values(
+    request: Request, checkpoint: Checkpoint, candidate: NDArray[Any], outcome: Outputs, tolerances: Tolerances
+) -> Verdict:
+    golden = request.goldens.golden(request.case.name, checkpoint.name)
+    judged = request.case.judged_elements(checkpoint, request.arrays)
+    row: Tolerance | Limits | None = None
+    tests: tuple[Test, ...] = ()
+    rms = float(request.goldens.goldens[request.case.name, checkpoint.judged_by or checkpoint.name]["rms"])
+    if checkpoint.dtype == "storage":
+        judged = _still_following(request, checkpoint, golden.shape, outcome, judged)
+        row, allowance = allowed(request, checkpoint.name, checkpoint.tolerance, tolerances)
+        storage = formats.lookup(request.contract.storage)
+        statistics = compare(
+            candidate,
+            golden,
+            allowance,
+            judged=judged,
+            exact_zeros=checkpoint.exact_zeros,
+            significand_bits=storage.significand_bits,
+            smallest=storage.smallest,
+        )
+        if isinstance(row, Limits):
+            tests = _tests(request, checkpoint, statistics, row)
+    else:
+        accepted = None
+        if checkpoint.judged_by is not None:
+            row, allowance = allowed(request, checkpoint.judged_by, checkpoint.tolerance, tolerances)
+            values = request.goldens.golden(request.case.name, checkpoint.judged_by)
+            accepted = tied_indices(
+                candidate, golden, values, _elementwise(allowance, values), sequential=checkpoint.sequential
+            )
+        statistics = compare_exactly(candidate, golden, accepted=accepted, judged=judged)
+    if statistics.worst is not None:
+        statistics = replace(statistics, worst=_whole_index(checkpoint, statistics.worst))
+    wrong = statistics.mismatched > 0 or not all(test.passed for test in tests)
+    status = "nonfinite" if statistics.nonfinite else "mismatch" if wrong else "pass"
+    return replace(blank(request, checkpoint, status), statistics=statistics, tolerance=row, tests=tests, rms=rms)
+
+
+def allowed(
+    request: Request, checkpoint: str, kind: str, tolerances: Tolerances
+) -> tuple[Tolerance | Limits, Flat | Predicted]:
+    """Return the row of tolerances.toml for a checkpoint of class `kind`, and what it allows each element there.
+
+    Raise `GoldenError` (stale) where the row counts in sigma and the golden has no noise scales.
+    """
+    suite, case = request.suite.name, request.case.name
+    row = tolerances.find(request.contract.name, suite, case, checkpoint, kind=kind)
+    if isinstance(row, Tolerance):
+        rms = float(request.goldens.goldens[case, checkpoint]["rms"])
+        return row, Flat(row.rtol, row.atol_rms * rms)
+    try:
+        scales = request.goldens.scales(case, checkpoint)
+        return row, noise.prediction(scales, request.contract, row.max_sigma)
+    except KeyError as error:
+        raise GoldenError(
+            "stale",
+            f"{suite}/{case}/{checkpoint} was frozen without the noise scale {error}, which {row.source} counts in;"
+            f" write a row with rtol and atol_rms for it, or run: {freeze_command(suite)}",
+        ) from None
+
+
+def _elementwise(allowance: Flat | Predicted, golden: NDArray[Any]) -> NDArray[np.float64]:
+    """Return how far each element may be off, of the golden's shape."""
+    if isinstance(allowance, Flat):
+        return np.asarray(allowance.atol + allowance.rtol * np.abs(golden))
+    return np.asarray(allowance.max_sigma * np.sqrt(noise.variance(allowance, golden)))
+
+
+def _tests(request: Request, checkpoint: Checkpoint, statistics: Statistics, limits: Limits) -> tuple[Test, ...]:
+    """Return the tests of one checkpoint.
+
+    A mean over n elements may hold one that is as large as is allowed: its square is allowed max_sigma^2 / n more.
+    """
+
+    def mean_limit(limit: float, number: int) -> float:
+        return math.sqrt(limit**2 + limits.max_sigma**2 / max(number, 1))
+
+    row_length = checkpoint.kept_shape and statistics.elements // max(math.prod(_row_shape(statistics, checkpoint)), 1)
+    found = [
+        Test("max", statistics.max_sigma or 0.0, limits.max_sigma),
+        Test("rms", _number(statistics.rms_sigma), mean_limit(limits.rms_sigma, statistics.elements)),
+        Test("row", _number(statistics.row_sigma), mean_limit(limits.row_sigma, row_length or 1)),
+    ]
+    frozen = request.goldens.goldens[request.case.name, checkpoint.name]
+    for name, value, limit in (
+        ("gain", statistics.gain, limits.gain_sigma),
+        ("bias", statistics.bias, limits.bias_sigma),
+    ):
+        error = frozen.get(name, {}).get(request.contract.name)
+        if error:
+            found.append(Test(name, abs(_number(value)) / error, limit))
+    return tuple(found)
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else value
+
+
+def _row_shape(statistics: Statistics, checkpoint: Checkpoint) -> tuple[int, ...]:
+    return checkpoint.kept_shape[: len(statistics.row)] if statistics.row is not None else ()
+
+
+def _whole_index(checkpoint: Checkpoint, index: tuple[int, ...]) -> tuple[int, ...]:
+    """Turn an index of the frozen part into one of the whole checkpoint."""
+    cuts = zip(index, checkpoint.kept_index, checkpoint.shape, strict=True)
+    return tuple(i + range(*cut.indices(size)).start for i, cut, size in cuts)
+
+
+def _still_following(
+    request: Request,
+    checkpoint: Checkpoint,
+    shape: tuple[int, ...],
+    outcome: Outputs,
+    judged: NDArray[np.bool_] | None,
+) -> NDArray[np.bool_] | None:
+    """Leave out what a candidate computed after it had chosen otherwise than the golden."""
+    if checkpoint.follows is None:
+        return judged
+    leader = request.case.checkpoint(checkpoint.follows)
+    tensor = outcome.tensors.get(leader.name)
+    if tensor is None or tensor.shape != leader.shape or tensor.dtype.kind not in "iu":
+        return judged
+    try:
+        chosen = tensor.load()[leader.kept_index]
+    except (CandidateError, OSError, ValueError, MemoryError):
+        return judged  # it has a verdict of its own
+    same = chosen == request.goldens.golden(request.case.name, leader.name)
+    before: NDArray[np.bool_] = np.ones(same.shape, bool)
+    before[..., 1:] = np.logical_and.accumulate(same, axis=-1)[..., :-1]
+    before = before.reshape(before.shape + (1,) * (len(shape) - before.ndim))
+    return before if judged is None else before & judged

@@ -1,0 +1,267 @@
+"""Gathers evidence: every formulation and every fault of a suite, under every contract, through the real check.
+
+`python -m karat.trials [SUITE…]` is what `nox -s evidence` runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import os
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from karat import evidence, goldens
+from karat.errors import KaratError
+from karat.faults import Fault, FaultyCandidate, Formulation, load_faults, load_formulations, visible_cases
+from karat.session import Session
+from karat.suites import Repository, Suite, find_repository
+from karat.verdicts import DIVERGED, Verdict
+from karat.visibility import CONTRACT, visibility_rows, visibility_text
+
+_THIRD = 3
+_STATUSES_OF_VALUES = ("mismatch", "fault")
+
+
+def gather(repository: Repository, name: str) -> dict[str, Any]:
+    """Run all trials of a suite and return the content of its evidence file."""
+    suite = repository.suite(name)
+    formulations: list[Formulation | Fault | None] = [None, *load_formulations(repository, suite)]
+    faults = load_faults(repository, suite)
+    correct, planted = _jobs("formulation", formulations, suite), _jobs("fault", faults, suite)
+    workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, context, _open, (repository.root, name)) as pool:
+        rows = list(pool.map(_run, [*correct, *planted], chunksize=1))
+    correct_rows, fault_rows = rows[: len(correct)], rows[len(correct) :]
+    _write_visibility(repository, suite, fault_rows)
+    checkpoints = _by_checkpoint(correct_rows, fault_rows)
+    for row in correct_rows:
+        del row["checkpoints"]
+    return {
+        "schema": evidence.SCHEMA,
+        "suite": name,
+        "sources": evidence.sources(repository, name),
+        "summary": _summary(correct_rows, fault_rows),
+        "held_out": _summary(*([row for row in rows if row["held_out"]] for rows in (correct_rows, fault_rows))),
+        "formulations": correct_rows,
+        "faults": fault_rows,
+        "checkpoints": checkpoints,
+    }
+
+
+def _write_visibility(repository: Repository, suite: Suite, fault_rows: Iterable[dict[str, Any]]) -> None:
+    rows = [row.pop("visibility") for row in fault_rows]
+    shown = [row for row in rows if row is not None]
+    if shown:
+        text = visibility_text(repository, suite, shown)
+        path = repository.goldens / suite.name / goldens.VISIBILITY
+        path.write_text(text, encoding="utf-8", newline="\n")
+
+
+def _jobs(kind: str, entries: Sequence[Any], suite: Suite) -> list[tuple[str, int, str]]:
+    return [
+        (kind, index, contract)
+        for contract in suite.contracts
+        for index, entry in enumerate(entries)
+        if not getattr(entry, "contracts", ()) or contract in entry.contracts
+    ]
+
+
+def _summary(correct: Iterable[Mapping[str, Any]], planted: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    summary = evidence.summarise(correct, planted)
+    return asdict(summary) | {"smallest_margin": summary.smallest_margin}
+
+
+# --- in a worker -----------------------------------------------------------------------------------------------------
+
+_worker: dict[str, Any] = {}
+
+
+def _open(root: Path, name: str) -> None:
+    repository = Repository(root)
+    suite = repository.suite(name)
+    plain = FaultyCandidate(repository.plain(name), suite.function, None)
+    session = Session(repository, plain, [suite], findings=())
+    signals: dict[tuple[str, str], float] = {}
+    for row in session.goldens(suite).manifest.get("signatures", ()):
+        for contract, error in row["errors"].items():
+            key = (row["fault"], contract)
+            signals[key] = max(signals.get(key, 0.0), 1 / error if error else evidence.ENDLESS)
+    _worker.update(
+        suite=suite,
+        session=session,
+        signals=signals,
+        formulation=[None, *load_formulations(repository, suite)],
+        fault=load_faults(repository, suite),
+    )
+
+
+def _run(job: tuple[str, int, str]) -> dict[str, Any]:
+    kind, index, contract = job
+    entry = _worker[kind][index]
+    suite, session = _worker["suite"], _worker["session"]
+    cases = suite.cases if kind == "formulation" else visible_cases(suite)
+    candidate = FaultyCandidate(session.repository.plain(suite.name), suite.function, entry)
+    trial = session.with_candidate(candidate)
+    observed = {
+        case.name: trial.verdicts(suite, case, contract) for case in cases if contract in suite.contracts_of(case)
+    }
+    if kind == "formulation":
+        name = "plain" if entry is None else entry.name
+        return _correct_row(name, contract, observed, held_out=index % _THIRD == _THIRD - 1)
+    return _fault_row(entry, contract, observed, held_out=index % _THIRD == _THIRD - 1)
+
+
+def _correct_row(
+    name: str, contract: str, observed: Mapping[str, Sequence[Verdict]], *, held_out: bool
+) -> dict[str, Any]:
+    compared = [verdict for verdicts in observed.values() for verdict in verdicts if verdict.status != "missing-output"]
+    worst: dict[str, float] = {}
+    checkpoints: dict[str, float] = {}
+    for verdict in compared:
+        checkpoints[verdict.checkpoint] = max(checkpoints.get(verdict.checkpoint, 0.0), verdict.used)
+        for test in verdict.tests:
+            worst[test.name] = max(worst.get(test.name, 0.0), round(test.value, 4))
+    peak = max(compared, key=lambda verdict: verdict.used, default=None)
+    used = peak.used if peak is not None else 0.0
+    rejected = [verdict for verdict in compared if verdict.status not in ("pass", "unsupported")]
+    return {
+        "formulation": name,
+        "contract": contract,
+        "held_out": held_out,
+        "comparisons": len(compared),
+        "rejected": len(rejected),
+        "accused": sum(verdict.status == "fault" for verdict in rejected),
+        "margin": _margin(1 / used if used else evidence.ENDLESS),
+        "at": peak.name if peak is not None else "",
+        "worst": worst,
+        "checkpoints": checkpoints,
+    }
+
+
+def _fault_row(
+    fault: Fault, contract: str, observed: Mapping[str, Sequence[Verdict]], *, held_out: bool
+) -> dict[str, Any]:
+    best, place, guesses = 0.0, "", dict[str, str]()
+    shown_best, right, valued = -1.0, False, 0
+    for case, verdicts in observed.items():
+        failing = [verdict for verdict in verdicts if verdict.status != "pass"]
+        if not failing:
+            continue
+        first = next((verdict for verdict in failing if verdict.first_divergence), failing[0])
+        margin = max(_margin_of(verdict) for verdict in failing)
+        if margin > best or not place:
+            best, place = max(margin, best), f"{case}/{first.checkpoint}: {first.status}"
+        if first.status in _STATUSES_OF_VALUES:
+            valued += 1
+            guess = first.diagnosis[0].fault if first.diagnosis else ""
+            is_right = _is_right(fault, guess, case, first)
+            if not is_right:
+                guesses[case] = guess or "nothing"
+            if margin > shown_best:
+                shown_best, right = margin, is_right
+    signal = _worker["signals"].get((fault.name, contract), 0.0)
+    return {
+        "fault": fault.name,
+        "contract": contract,
+        "held_out": held_out,
+        "caught": bool(place),
+        "at": place,
+        "cases": sum(any(verdict.status != "pass" for verdict in verdicts) for verdicts in observed.values()),
+        "margin": _margin(best),
+        "signal": float(f"{min(signal, evidence.ENDLESS):.3g}"),
+        "visible": signal >= _visible(),
+        "valued": valued,
+        "named": right,
+        "guesses": guesses,
+        "visibility": visibility_rows(_worker["suite"], fault, observed) if contract == CONTRACT else None,
+    }
+
+
+def _visible() -> float:
+    rule = _worker["session"].tolerances.signatures
+    return rule.visible if rule is not None else evidence.ENDLESS
+
+
+def _is_right(fault: Fault, guess: str, case: str, verdict: Verdict) -> bool:
+    """Say whether a guess is the fault, or one that does the very same in this case."""
+    if guess == fault.name:
+        return True
+    rows = _worker["session"].goldens(_worker["suite"])
+    directions = {signature.fault: signature.direction for signature in rows.signatures(case, verdict.checkpoint)}
+    own, other = directions.get(fault.name), directions.get(guess)
+    return own is not None and other is not None and own.tobytes() == other.tobytes()
+
+
+def _margin_of(verdict: Verdict) -> float:
+    if verdict.status in _STATUSES_OF_VALUES:
+        return verdict.used
+    return evidence.ENDLESS if verdict.status in DIVERGED or verdict.status == "raised" else 0.0
+
+
+def _margin(value: float) -> float:
+    return float(f"{min(value, evidence.ENDLESS):.4g}")
+
+
+def _by_checkpoint(correct: Iterable[Mapping[str, Any]], planted: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return for each checkpoint and contract both margins: of correct runs, and of the fault nearest to a limit."""
+    used: dict[tuple[str, str], float] = {}
+    for row in correct:
+        for checkpoint, value in row["checkpoints"].items():
+            key = (row["contract"], checkpoint)
+            used[key] = max(used.get(key, 0.0), value)
+    nearest: dict[tuple[str, str], tuple[float, str]] = {}
+    for row in planted:
+        if row["caught"]:
+            checkpoint = row["at"].partition("/")[2].partition(":")[0]
+            key = (row["contract"], checkpoint)
+            nearest[key] = min(nearest.get(key, (evidence.ENDLESS, "")), (row["margin"], row["fault"]))
+    return [
+        {
+            "contract": contract,
+            "checkpoint": checkpoint,
+            "correct_margin": _margin(1 / value if value else evidence.ENDLESS),
+            "fault": nearest.get((contract, checkpoint), (0.0, ""))[1],
+            "fault_margin": nearest.get((contract, checkpoint), (evidence.ENDLESS, ""))[0],
+        }
+        for (contract, checkpoint), value in used.items()
+    ]
+
+
+# --- the command -----------------------------------------------------------------------------------------------------
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run `python -m karat.trials`; return its exit code."""
+    parser = argparse.ArgumentParser(prog="nox -s evidence --", description="Gather the evidence of suites.")
+    parser.add_argument("suites", nargs="*", metavar="SUITE", help="default: every suite")
+    options = parser.parse_args(arguments)
+    try:
+        repository = find_repository()
+        names = options.suites or [
+            name for name, suite in repository.suites.items() if evidence.required(repository, suite)
+        ]
+        failed = False
+        for name in names:
+            print(f"trying the formulations and faults of {name}", flush=True)
+            content = gather(repository, name)
+            folder = repository.goldens / name
+            path = folder / evidence.EVIDENCE
+            path.write_text(goldens.manifest_text(content), encoding="utf-8", newline="\n")
+            print(evidence.text([content]))
+            for short in evidence.shortcomings(content):
+                failed = True
+                print(f"{name}: {short}", file=sys.stderr)
+    except KaratError as error:
+        print(f"karat: {error}", file=sys.stderr)
+        return error.exit_code
+    return 3 if failed else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
