@@ -22,9 +22,21 @@ def install(session: nox.Session, *groups: str) -> None:
 
 @nox.session(default=False)
 def goldens(session: nox.Session) -> None:
-    """Freeze the goldens from their references: nox -s goldens -- [SUITE…] [--weights SOURCE] [--verify]."""
-    install(session, "reference")
+    """Freeze the goldens from their references, then gather their evidence: -- [SUITE…] [--weights SOURCE] [--verify].
+
+    With --weights or --verify there is nothing to gather.
+    """
+    install(session, "reference", "evidence")
     session.run("python", "-P", "-m", "karat.freeze", *session.posargs)
+    if not any(argument.startswith("--") for argument in session.posargs):
+        session.run("python", "-P", "-m", "karat.trials", *session.posargs, env=OFFLINE)
+
+
+@nox.session(default=False)
+def evidence(session: nox.Session) -> None:
+    """Run every formulation and every fault through the real check, and write what they did: -- [SUITE…]."""
+    install(session, "reference", "evidence")
+    session.run("python", "-P", "-m", "karat.trials", *session.posargs, env=OFFLINE)
 
 
 @nox.session
@@ -77,13 +89,6 @@ def coverage(session: nox.Session) -> None:
     session.run("coverage", "run", "-m", "pytest", "-q", *WORKERS, *library, env=OFFLINE)
     session.run("coverage", "combine", "--quiet")
     session.run("coverage", "report")
-
-
-@nox.session(default=False)
-def measure(session: nox.Session) -> None:
-    """Print the worst correct formulation and the nearest faults behind each row of tolerances.toml."""
-    install(session, "reference")
-    session.run("python", "-P", "tests/measure_tolerances.py", *session.posargs, env=OFFLINE)
 
 
 @nox.session(default=False)

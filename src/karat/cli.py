@@ -1,4 +1,4 @@
-"""The command `karat`: list, export, check, gate."""
+"""The command `karat`: list, export, check, gate, evidence."""
 
 from __future__ import annotations
 
@@ -51,6 +51,12 @@ def parser() -> argparse.ArgumentParser:
 
     gate = commands.add_parser("gate", help="say whether the goldens are complete, intact and fresh")
     gate.add_argument("--json", metavar="FILE", help="write the findings as JSON; - for standard output")
+
+    evidence = commands.add_parser(
+        "evidence", help="show what correct formulations and planted faults did: rejected, missed, misnamed, invisible"
+    )
+    evidence.add_argument("select", nargs="*", metavar="SELECT", help="suites, with shell wildcards; default: all")
+    evidence.add_argument("--json", metavar="FILE", help="write it as JSON; - for standard output")
     return top
 
 
@@ -60,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from karat.errors import KaratError
     from karat.suites import find_repository
 
-    run = {"list": _list, "export": _export, "check": _check, "gate": _gate}[options.command]
+    run = {"list": _list, "export": _export, "check": _check, "gate": _gate, "evidence": _evidence}[options.command]
     try:
         return run(find_repository(), options)
     except KaratError as error:
@@ -194,6 +200,32 @@ def _gate(repository: Repository, options: argparse.Namespace) -> int:
         _write(options.json, json.dumps(content, indent=1) + "\n")
     print(reports.findings_text(findings), file=sys.stderr if options.json == "-" else sys.stdout)
     return 3 if findings else 0
+
+
+def _evidence(repository: Repository, options: argparse.Namespace) -> int:
+    import json
+
+    from karat import evidence
+    from karat.errors import GoldenError, UsageError
+    from karat.suites import Selection
+
+    selection = Selection.parse(options.select)
+    selection.require_matches(repository.suites)
+    suites = [suite for suite in repository.suites.values() if selection.has(suite.name)]
+    suites = [suite for suite in suites if evidence.required(repository, suite)]
+    if not suites:
+        raise UsageError("no selected suite has formulations and frozen goldens, of which there could be evidence")
+    contents, failures = [], []
+    for suite in suites:
+        try:
+            contents.append(evidence.read_evidence(repository, suite.name))
+        except GoldenError as error:
+            failures.append(f"{error.kind}: {error}")
+    if options.json:
+        _write(options.json, json.dumps(evidence.as_json(contents), indent=1) + "\n")
+    lines = "\n".join([evidence.text(contents) if contents else "", *failures])
+    print(lines, file=sys.stderr if options.json == "-" else sys.stdout)
+    return 3 if failures or any(evidence.shortcomings(content) for content in contents) else 0
 
 
 def _write(file: str, content: str) -> None:

@@ -42,7 +42,9 @@ def explain_mismatch(
     """Return what an output beyond tolerance turns out to be, the likeliest first, and nothing if nobody knows."""
     checkpoint = request.case.checkpoint(verdict.checkpoint)
     limits, rule = verdict.tolerance, tolerances.signatures
-    if checkpoint.dtype != "storage" or limits is None:
+    if checkpoint.dtype != "storage":
+        return _integer_faults(request, checkpoint, outcome)
+    if limits is None:
         return ()
     golden = request.goldens.golden(request.case.name, checkpoint.name).astype(np.float64)
     candidate = outcome.tensors[checkpoint.name].load()[checkpoint.kept_index].astype(np.float64)
@@ -74,6 +76,18 @@ def explain_mismatch(
     if isinstance(limits, Limits) and not any(other.fault not in ("part", "grid") for other in found):
         found += _downgrade(request, checkpoint, candidate, golden, judged, limits, tolerances)
     return tuple(found)
+
+
+def _integer_faults(request: Request, checkpoint: Checkpoint, outcome: Outputs) -> tuple[Diagnosis, ...]:
+    """Return the faults that give just these wrong integers."""
+    golden = request.goldens.golden(request.case.name, checkpoint.name)
+    candidate = outcome.tensors[checkpoint.name].load()[checkpoint.kept_index]
+    difference = (candidate.astype(np.float64) - golden)[_judged(request, checkpoint)]
+    return tuple(
+        Diagnosis(signature.fault, 1.0, 0.0, f"{signature.text} (the integers are just those)")
+        for signature in request.goldens.signatures(request.case.name, checkpoint.name)
+        if np.array_equal(signature.direction, difference)
+    )
 
 
 def _gain(verdict: Verdict) -> list[Diagnosis]:

@@ -191,7 +191,7 @@ def _measured(
             codes |= {f"{point.name}/{kind}": scale.codes for kind, scale in frame.scales.items()}
     files = [(goldens.noise_file(case.name), codes)]
     signatures, directions = signature_rows(
-        case, _faulty_outputs(repository, suite, case, arrays), frames, suite.outputs, golden
+        case, arrays, golden, _faulty_outputs(repository, suite, case, arrays), frames, suite.outputs
     )
     if directions:
         files.append((goldens.signature_file(case.name), dict(directions)))

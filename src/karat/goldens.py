@@ -195,7 +195,7 @@ class GoldenSet:
             Signature(
                 fault=row["fault"],
                 text=self.fault_texts[row["fault"]],
-                direction=noise.decode_signed(codes[f"{checkpoint}/{row['fault']}"].load(), row["top"]),
+                direction=_direction(codes[f"{checkpoint}/{row['fault']}"].load(), row["top"]),
                 errors=row["errors"],
             )
             for row in rows
@@ -237,6 +237,11 @@ class GoldenSet:
                 "stale", f"{place} is not what the goldens were computed from; run: {freeze_command(self.suite)}"
             )
         return array
+
+
+def _direction(codes: NDArray[Any], top: float) -> NDArray[np.float64]:
+    """Return a frozen direction: codes of one byte, or the differences of integers as they are."""
+    return noise.decode_signed(codes, top) if codes.dtype == np.int8 else codes.astype(np.float64)
 
 
 # --- freezing -------------------------------------------------------------------------------------------------------

@@ -30,8 +30,10 @@ def judge(
     outcome: Outputs | Failure,
     tolerances: Tolerances,
     blocked: Mapping[str, Verdict] | None = None,
+    *,
+    to_first_divergence: bool = False,
 ) -> list[Verdict]:
-    """Return a verdict for each checkpoint of the request's case, in execution order.
+    """Return a verdict for each checkpoint of the request's case, in execution order, or up to the first divergence.
 
     `blocked` holds the verdicts of checkpoints whose goldens cannot be trusted: they are not judged. Faults within
     tolerance are looked for as long as nothing has diverged.
@@ -43,8 +45,10 @@ def judge(
         verdict = blocked.get(checkpoint.name) or _judge_one(request, checkpoint, outcome, tolerances)
         if verdict.status == "pass" and not diverged and isinstance(outcome, Outputs):
             verdict = find_fault(request, checkpoint, outcome, tolerances, verdict)
-        diverged = diverged or verdict.status in DIVERGED
         verdicts.append(verdict)
+        diverged = diverged or verdict.status in DIVERGED
+        if diverged and to_first_divergence:
+            break
     return [
         replace(verdict, diagnosis=explain_mismatch(request, verdict, outcome, tolerances))
         if verdict.first_divergence and verdict.status == "mismatch" and isinstance(outcome, Outputs)

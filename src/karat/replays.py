@@ -116,18 +116,30 @@ class Frame:
 
 
 def signature_rows(
-    case: Case, faulty: Mapping[str, Arrays], frames: Mapping[str, Frame], outputs: Sequence[str], golden: Arrays
-) -> tuple[list[dict[str, Any]], dict[str, NDArray[np.int8]]]:
+    case: Case,
+    inputs: Arrays,
+    golden: Arrays,
+    faulty: Mapping[str, Arrays],
+    frames: Mapping[str, Frame],
+    outputs: Sequence[str],
+) -> tuple[list[dict[str, Any]], dict[str, NDArray[Any]]]:
     """Return the manifest rows and the tensors of the signatures of one case.
 
     `faulty` holds, by fault, what the candidate with it produces in float64. A fault is frozen where it shows first,
-    and at the checkpoints `outputs`, which a candidate may have alone.
+    and at the checkpoints `outputs`, which a candidate may have alone. Of integers the difference is frozen as it is.
     """
     rows: list[dict[str, Any]] = []
-    tensors: dict[str, NDArray[np.int8]] = {}
+    tensors: dict[str, NDArray[Any]] = {}
     for fault, arrays in faulty.items():
         first = True
         for point in case.checkpoints:
+            if first and point.dtype == "integer":
+                difference = _integer_difference(case, point, arrays, inputs, golden)
+                if difference is None or difference.any():
+                    first = False
+                if difference is not None and difference.any():
+                    rows.append({"case": case.name, "checkpoint": point.name, "errors": {}, "fault": fault, "top": 0.0})
+                    tensors[f"{point.name}/{fault}"] = difference
             if point.name not in frames or point.follows is not None:
                 continue
             repeated = not first
@@ -153,6 +165,19 @@ def signature_rows(
             )
             tensors[f"{point.name}/{fault}"] = codes
     return rows, tensors
+
+
+def _integer_difference(
+    case: Case, point: Checkpoint, arrays: Arrays, inputs: Arrays, golden: Arrays
+) -> NDArray[np.int64] | None:
+    """Return faulty - golden at the judged elements, None where the faulty array is of another kind or shape."""
+    array = arrays.get(point.name)
+    if array is None or array.shape != point.shape or array.dtype.kind not in "iu":
+        return None
+    judged = case.judged_elements(point, inputs)
+    everywhere = np.broadcast_to(True if judged is None else judged, point.kept_shape)
+    difference = array[point.kept_index].astype(np.int64) - golden[point.name][point.kept_index]
+    return np.asarray(difference[everywhere])
 
 
 def _direction(point: Checkpoint, arrays: Arrays, frame: Frame, golden: Arrays) -> Floats | None:

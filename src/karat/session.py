@@ -94,6 +94,7 @@ class Session:
         self.repository, self.candidate = repository, candidate
         self.findings = gate.inspect(repository, suites) if findings is None else findings
         self.extra: dict[str, list[str]] = {}
+        self.to_first_divergence = False
         self._tolerances: Tolerances | None = None
         self._goldens: dict[str, GoldenSet] = {}
         self._inputs: tuple[str, dict[str, NDArray[Any]]] = ("", {})
@@ -138,7 +139,7 @@ class Session:
         outcome = self.candidate.run(request)
         if not isinstance(outcome, Failure):
             self._note_extra(suite, case, set(outcome.tensors))
-        return judge(request, outcome, self.tolerances, blocked)
+        return judge(request, outcome, self.tolerances, blocked, to_first_divergence=self.to_first_divergence)
 
     def _blocked(self, request: Request) -> dict[str, Verdict]:
         """Return the verdicts of the checkpoints that a finding of the gate touches, the first finding deciding."""

@@ -6,6 +6,7 @@ tensor of the wrong shape costs nothing, however large it claims to be.
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import warnings
@@ -120,7 +121,8 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
         end = entry.end
     if start + end != size:
         raise CandidateError(f"{path}: damaged: {size - start} bytes of data where its header promises {end}")
-    return {name: Tensor(entry.shape, entry.dtype, entry.loader(path, start)) for name, entry in entries.items()}
+    data = functools.cache(lambda: np.asarray(np.memmap(path, dtype=np.uint8, mode="c")))  # one mapping for all
+    return {name: Tensor(entry.shape, entry.dtype, entry.loader(data, start)) for name, entry in entries.items()}
 
 
 @dataclass(frozen=True)
@@ -149,15 +151,14 @@ class _Entry:
             raise CandidateError(f"{path}: damaged: {end - begin} bytes for {name!r} of shape {tuple(shape)}")
         return _Entry(dtype, tuple(shape), begin, end)
 
-    def loader(self, path: Path, start: int) -> Callable[[], NDArray[Any]]:
-        """Return a function that maps the tensor into memory, copy on write."""
+    def loader(self, data: Callable[[], NDArray[np.uint8]], start: int) -> Callable[[], NDArray[Any]]:
+        """Return a function that cuts the tensor out of the bytes of its file, mapped into memory, copy on write."""
 
         def load() -> NDArray[Any]:
             if self.begin == self.end:
                 return np.zeros(self.shape, self.dtype)
-            offset, length = start + self.begin, self.end - self.begin
-            raw: NDArray[np.uint8] = np.memmap(path, dtype=np.uint8, mode="c", offset=offset, shape=(length,))
-            if offset % self.dtype.itemsize:  # a writer that does not pad its header: copy to align
+            raw = data()[start + self.begin : start + self.end]
+            if (start + self.begin) % self.dtype.itemsize:  # a writer that does not pad its header: copy to align
                 raw = np.array(raw)
             array: NDArray[Any] = raw.view(self.dtype).reshape(self.shape)
             return array

@@ -18,6 +18,7 @@ from typing import Any
 from karat import evidence, goldens
 from karat.errors import KaratError
 from karat.faults import Fault, FaultyCandidate, Formulation, load_faults, load_formulations, visible_cases
+from karat.plot import draw
 from karat.session import Session
 from karat.suites import Repository, Suite, find_repository
 from karat.verdicts import DIVERGED, Verdict
@@ -108,6 +109,7 @@ def _run(job: tuple[str, int, str]) -> dict[str, Any]:
     cases = suite.cases if kind == "formulation" else visible_cases(suite)
     candidate = FaultyCandidate(session.repository.plain(suite.name), suite.function, entry)
     trial = session.with_candidate(candidate)
+    trial.to_first_divergence = kind == "fault" and contract != CONTRACT  # the matrix shows what is wrong after it
     observed = {
         case.name: trial.verdicts(suite, case, contract) for case in cases if contract in suite.contracts_of(case)
     }
@@ -253,6 +255,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             folder = repository.goldens / name
             path = folder / evidence.EVIDENCE
             path.write_text(goldens.manifest_text(content), encoding="utf-8", newline="\n")
+            draw(content, repository.suite(name), folder / evidence.PLOT)
             print(evidence.text([content]))
             for short in evidence.shortcomings(content):
                 failed = True

@@ -21,9 +21,12 @@ def visibility_rows(suite: Suite, fault: Fault, observed: Mapping[str, Sequence[
         cells.append("–" if first is None else first)
     kinds = checkpoint_kinds(suite)
     wrong = {
-        _kind(verdict.checkpoint) for verdicts in observed.values() for verdict in verdicts if verdict.status != "pass"
+        kind_of(verdict.checkpoint)
+        for verdicts in observed.values()
+        for verdict in verdicts
+        if verdict.status != "pass"
     }
-    firsts = {_kind(cell) for cell in cells}
+    firsts = {kind_of(cell) for cell in cells}
     marks = ["●" if kind in firsts else "x" if kind in wrong else "" for kind in kinds]
     by_case = f"| `{fault.name}` | {fault.text} | {' | '.join(cells)} |"
     return by_case, f"| `{fault.name}` | {' | '.join(marks)} |"
@@ -31,10 +34,11 @@ def visibility_rows(suite: Suite, fault: Fault, observed: Mapping[str, Sequence[
 
 def checkpoint_kinds(suite: Suite) -> list[str]:
     """Return the checkpoint names without layer and step numbers, in execution order."""
-    return list(dict.fromkeys(_kind(point.name) for case in visible_cases(suite) for point in case.checkpoints))
+    return list(dict.fromkeys(kind_of(point.name) for case in visible_cases(suite) for point in case.checkpoints))
 
 
-def _kind(name: str) -> str:
+def kind_of(name: str) -> str:
+    """Return the name of a checkpoint without layer and step numbers."""
     parts = name.split(".")
     while len(parts) > 2 and parts[1].isdigit():
         parts = parts[2:]
