@@ -22,14 +22,9 @@ def install(session: nox.Session, *groups: str) -> None:
 
 @nox.session(default=False)
 def goldens(session: nox.Session) -> None:
-    """Freeze the goldens from their references, then gather their evidence: -- [SUITE…] [--weights SOURCE] [--verify].
-
-    With --weights or --verify there is nothing to gather.
-    """
-    install(session, "reference", "evidence")
+    """Freeze the goldens from their references: nox -s goldens -- [SUITE…] [--weights SOURCE] [--verify]."""
+    install(session, "reference")
     session.run("python", "-P", "-m", "karat.freeze", *session.posargs)
-    if not any(argument.startswith("--") for argument in session.posargs):
-        session.run("python", "-P", "-m", "karat.trials", *session.posargs, env=OFFLINE)
 
 
 @nox.session(default=False)

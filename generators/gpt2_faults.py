@@ -307,6 +307,8 @@ FAULTS = (
           wrap(apply_mask=lambda _: lambda x, allowed: np.where(allowed, x, x - x.dtype.type(10)))),
     Fault("mask_minus_20", PROBABILITIES, "masked scores are lowered by 20 instead of excluded",
           wrap(apply_mask=lambda _: lambda x, allowed: np.where(allowed, x, x - x.dtype.type(20)))),
+    Fault("mask_set_to_minus_10", PROBABILITIES, "masked scores are set to -10",
+          wrap(apply_mask=lambda _: lambda x, allowed: np.where(allowed, x, x.dtype.type(-10)))),
     Fault("mask_set_to_minus_50", PROBABILITIES, "masked scores are set to -50",
           wrap(apply_mask=lambda _: lambda x, allowed: np.where(allowed, x, x.dtype.type(-50)))),
     Fault("mask_after_softmax", PROBABILITIES, "the mask zeroes probabilities that are not normalised again",

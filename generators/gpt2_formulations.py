@@ -1,4 +1,4 @@
-"""Correct ways to compute GPT-2 that differ from the plain candidate's: they must pass under every contract they honour.
+"""Correct ways to compute GPT-2 that differ from the plain candidate's: they must pass under what they honour.
 
 Each is a change to the plain candidate, as the faults are; those in torch stand in `gpt2_torch_formulations.py`.
 B batch, T tokens, S tokens seen so far, D width, H heads, d = D / H.
@@ -7,6 +7,7 @@ B batch, T tokens, S tokens seen so far, D width, H heads, d = D / H.
 import math
 from collections import defaultdict
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -94,14 +95,17 @@ def filled_up(arrays: list[Array]) -> list[Array]:
 def token_by_token(right: Any) -> Any:
     """Prefill as a decode loop does: one token at a time through the cache. Scores of later tokens never exist."""
 
-    def forward(ids: Array, positions: Array, mask: Array, start: int, *model: Any) -> Array:
-        *model, record = model
-        found, logits = defaultdict(list), []
-        for t in range(ids.shape[1]):
-            one = slice(t, t + 1)
-            logits.append(
-                right(ids[:, one], positions[:, one], mask, start + t, *model, lambda name, x: found[name].append(x))
-            )
+    def forward(ids: Array, positions: Array, mask: Array, start: int, *rest: Any) -> Array:
+        *model, record = rest
+        found = defaultdict(list)
+
+        def keep(name: str, value: Array) -> None:
+            found[name].append(value)
+
+        logits = [
+            right(ids[:, t : t + 1], positions[:, t : t + 1], mask, start + t, *model, keep)
+            for t in range(ids.shape[1])
+        ]
         for name, parts in found.items():
             if name.endswith("_cache"):
                 record(name, parts[-1])
@@ -118,17 +122,17 @@ def token_by_token(right: Any) -> Any:
 
 def uncached(right: Any) -> Any:
     """Run the whole sequence again for each new token."""
-    seen: list[Array] = []
+    seen: dict[str, Array] = {}
 
-    def forward(ids: Array, positions: Array, mask: Array, start: int, *model: Any) -> Array:
-        *model, record = model
-        new = (ids, positions)
-        seen[:] = [np.concatenate([old[:, :start], x], axis=1) for old, x in zip(seen, new, strict=True)] if start else new
+    def forward(ids: Array, positions: Array, mask: Array, start: int, *rest: Any) -> Array:
+        *model, record = rest
+        for name, new in (("ids", ids), ("positions", positions)):
+            seen[name] = np.concatenate([seen[name][:, :start], new], axis=1) if start else new
 
         def record_new(name: str, value: Array) -> None:
             record(name, value if name.endswith("_cache") else value[..., start:, :])
 
-        return right(*seen, mask, 0, *model, record_new)[:, start:]
+        return right(seen["ids"], seen["positions"], mask, 0, *model, record_new)[:, start:]
 
     return forward
 
@@ -201,8 +205,8 @@ def unrounded(*, scores: bool) -> Change:
 
     def attention(right: Any) -> Any:
         def replacement(x: Array, *rest: Any) -> Array:
-            *rest, record = rest
-            return right(x, *rest, lambda name, value: record(name, value.astype(x.dtype)))
+            *given, record = rest
+            return right(x, *given, lambda name, value: record(name, value.astype(x.dtype)))
 
         return replacement
 
@@ -346,8 +350,8 @@ def gelu_factored(x: Array) -> Array:
     return 0.5 * x * (1 + np.tanh(x * 0.7978845608028654 * (1 + 0.044715 * x * x)))
 
 
-def residuals(first: Callable[..., Array], second: Callable[..., Array]) -> Change:
-    """Return a change to a block's sums: `first(hidden, attended)`, `second(hidden, attended, residual, output)`."""
+def residuals(keep: Callable[[Array], Array], total: Callable[[Array, Array, Array], Array]) -> Change:
+    """Return a change to a block's sums: `keep` puts what is added into a format, `total` adds three, rounded after."""
 
     def change(plain: Any) -> None:
         def block(
@@ -356,12 +360,12 @@ def residuals(first: Callable[..., Array], second: Callable[..., Array]) -> Chan
             dtype = hidden.dtype
             normed = plain.layer_norm(hidden, w["ln_1.weight"], w["ln_1.bias"], epsilon)  # (B, T, D)
             attended = plain.attention(normed, w, store, mask, start, n_head, record)  # (B, T, D)
-            residual = first(hidden, attended)  # (B, T, D)
+            residual = keep(attended) + keep(hidden)  # (B, T, D)
             normed_2 = plain.layer_norm(residual, w["ln_2.weight"], w["ln_2.bias"], epsilon).astype(dtype)
             inner = plain.linear(normed_2, w["mlp.c_fc.weight"], w["mlp.c_fc.bias"])  # (B, T, F)
             activation = plain.gelu(inner)  # (B, T, F)
             output = plain.linear(activation, w["mlp.c_proj.weight"], w["mlp.c_proj.bias"])  # (B, T, D)
-            block_output = second(hidden, attended, residual, output).astype(dtype)  # (B, T, D)
+            block_output = total(keep(hidden), keep(attended), keep(output)).astype(dtype)  # (B, T, D)
             found = {"ln_1": normed, "attention_output": attended, "residual": residual.astype(dtype), "ln_2": normed_2}
             found |= {"c_fc": inner, "activation": activation, "ffn_output": output, "block_output": block_output}
             for name, value in found.items():
@@ -373,11 +377,25 @@ def residuals(first: Callable[..., Array], second: Callable[..., Array]) -> Chan
     return change
 
 
-FORMULATIONS = (
+def eleven_bits(x: Array) -> Array:
+    """Round float32 numbers to the 11 bits of TF32, ties to even."""
+    bits = x.view(np.uint32)
+    return ((bits + 0xFFF + ((bits >> 13) & 1)) & np.uint32(0xFFFFE000)).view(np.float32)
+
+
+ORDINARY = ("float64", "float32", "bfloat16", "float16")
+"""The contracts of what says nothing of TF32: what is within float32 is within tfloat32."""
+LARGE = (
+    "sums_reversed", "softmax_chunks_7", "norm_one_pass", "gelu_exp", "hugging_face_eager", "hugging_face_sdpa",
+    "torch_two_threads",
+)  # fmt: skip
+
+_CATALOGUE = (
     # --- the whole
     Formulation("float64_operations", "each operation in float64", wrap(wide=lambda _: lambda x: x.astype(np.float64))),
     Formulation("float64_throughout", "everything in float64, rounded at its end", throughout(np.float64)),
-    Formulation("float32_throughout", "everything in float32, rounded at its end", throughout(np.float32), SIXTEEN_BITS),
+    Formulation("float32_throughout", "everything in float32, rounded at its end",
+                throughout(np.float32), SIXTEEN_BITS),
     Formulation("rows_alone", "one row of a batch at a time", wrap(gpt2=row_by_row(lambda _: 0))),
     Formulation("rows_without_padding", "one row of a batch at a time, without its padding",
                 wrap(gpt2=row_by_row(lambda mask: int(mask.argmax())))),
@@ -404,15 +422,18 @@ FORMULATIONS = (
                 scores(lambda q, k, scale, store: q @ store(k * scale).mT)),
     Formulation("scale_split", "the scale split between q and k",
                 scores(lambda q, k, scale, store: store(q * math.sqrt(scale)) @ store(k * math.sqrt(scale)).mT)),
-    Formulation("scale_multiplied", "multiplied by 1 / sqrt(d)", scores(lambda q, k, scale, store: q @ k.mT * scale)),
+    Formulation("scale_multiplied", "multiplied by 1 / sqrt(d)",
+                wrap(attention_scores=rounded(lambda q, k: q @ k.mT * (1 / math.sqrt(q.shape[-1]))))),
     Formulation("scale_after_rounding", "the product rounded before it is scaled",
                 scores(lambda q, k, scale, store: store(q @ k.mT) * scale)),
     Formulation("mask_finite", "the most negative number instead of minus infinity", wrap(apply_mask=lambda _: (
         lambda scores, allowed: np.where(allowed, scores, ml_dtypes.finfo(scores.dtype).min.astype(scores.dtype))))),
     Formulation("heads_alone", "one head at a time",
                 wrap(attention_scores=head_by_head, matmul=head_by_head)),
-    Formulation("probabilities_unrounded", "probabilities stay float32 until they meet v", unrounded(scores=False), SIXTEEN_BITS),
-    Formulation("attention_unrounded", "attention in float32, rounded at its end", unrounded(scores=True), SIXTEEN_BITS),
+    Formulation("probabilities_unrounded", "probabilities stay float32 until they meet v",
+                unrounded(scores=False), SIXTEEN_BITS),
+    Formulation("attention_unrounded", "attention in float32, rounded at its end",
+                unrounded(scores=True), SIXTEEN_BITS),
     Formulation("attention_flash", "blocks of seven keys, divided at the end", attention_of(flash)),
     # --- softmax
     Formulation("softmax_chunks_1", "online softmax, one value after the other", chunked(1)),
@@ -425,7 +446,8 @@ FORMULATIONS = (
     Formulation("norm_inverse_root", "multiplied by 1 / sqrt(variance + epsilon)", norm(norms.inverse_root)),
     Formulation("norm_welford", "mean and variance updated channel by channel", norm(norms.by_welford)),
     Formulation("norm_one_pass", "variance as E[x^2] - mean^2", norm(one_pass)),
-    Formulation("norm_folded", "one multiplication and one addition, x * scale + shift", wrap(layer_norm=rounded(norms.folded))),
+    Formulation("norm_folded", "one multiplication and one addition, x * scale + shift",
+                wrap(layer_norm=rounded(norms.folded))),
     Formulation("norm_rounded", "norm rounded before weight and bias", wrap(layer_norm=rounded_before_affine)),
     # --- activation
     Formulation("gelu_cube", "x * x * x instead of x^3", gelu(lambda z: 0.5 * (1 + np.tanh(z)))),
@@ -435,10 +457,15 @@ FORMULATIONS = (
     Formulation("gelu_expm1", "tanh z as expm1(2 z) / (expm1(2 z) + 2)", gelu(gelus.by_expm1)),
     # --- residuals
     Formulation("residual_last", "hidden + (attention_output + ffn_output)", residuals(
-        lambda hidden, attended: attended + hidden,
-        lambda hidden, attended, residual, output: (output + attended) + hidden)),
+        lambda x: x, lambda hidden, attended, output: (output + attended) + hidden)),
     Formulation("residual_unrounded", "a block's sums stay float32", residuals(
-        lambda hidden, attended: wide(hidden) + wide(attended),
-        lambda hidden, attended, residual, output: residual + wide(output)), SIXTEEN_BITS),
+        wide, lambda hidden, attended, output: (hidden + attended) + output), SIXTEEN_BITS),
+    # --- less than float32
+    Formulation("products_in_tfloat32", "operands of products rounded to 11 bits",
+                products(lambda x, y: eleven_bits(x) @ eleven_bits(y)), ("tfloat32",)),
     *in_torch.FORMULATIONS,
 )  # fmt: skip
+
+FORMULATIONS = tuple(
+    replace(entry, contracts=entry.contracts or ORDINARY, large=entry.name in LARGE) for entry in _CATALOGUE
+)

@@ -3,7 +3,7 @@
 B batch, T tokens, S tokens seen so far, D width, H heads, d = D / H.
 """
 
-import inspect
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache, partial
@@ -19,11 +19,12 @@ from karat.freeze import beside
 
 Array = Any
 Change = Callable[[Any], None]
+State = dict[str, Array]
+Tensors = dict[str, torch.Tensor]
 
 gelus = beside(__file__, "gelu_formulations")
 
 SIXTEEN_BITS = ("bfloat16", "float16")
-EXPOSED_BY_NO_FUSED_ATTENTION = ("attention_scores", "attention_probabilities")
 
 # --- arrays and tensors share their memory
 
@@ -31,7 +32,8 @@ EXPOSED_BY_NO_FUSED_ATTENTION = ("attention_scores", "attention_probabilities")
 def tensor(x: Array) -> torch.Tensor:
     """Return an array as a tensor of the same format; torch does not know NumPy's bfloat16."""
     x = np.require(x, requirements=("C", "W"))
-    return torch.from_numpy(x.view(np.int16)).view(torch.bfloat16) if x.dtype.name == "bfloat16" else torch.from_numpy(x)
+    bits = x.view(np.int16) if x.dtype.name == "bfloat16" else x
+    return torch.from_numpy(bits).view(getattr(torch, x.dtype.name))
 
 
 def array(x: torch.Tensor, dtype: Any) -> Array:
@@ -78,7 +80,7 @@ def reference() -> Any:
     return generator
 
 
-def hugging_face(attend: Callable[..., Any], mask: str, prepare: Change = lambda _: None) -> Change:
+def hugging_face(attend: Callable[..., Tensors], mask: str, prepare: Change = lambda _: None) -> Change:
     """Return a change to the whole: the unmodified model in the storage format, with an attention function of ours.
 
     `attend` returns the parts that it exposes, `context` among them; `mask` names the mask function of transformers;
@@ -86,17 +88,16 @@ def hugging_face(attend: Callable[..., Any], mask: str, prepare: Change = lambda
     """
 
     def change(plain: Any) -> None:
-        right, parameters = plain.gpt2, inspect.signature(plain.gpt2).parameters
+        right = plain.gpt2
 
-        def gpt2(*args: Any, weights: dict[str, Array], **rest: Any) -> dict[str, Array]:
-            given = dict(zip(parameters, args, strict=False)) | rest
-            params = {name: value for name, value in given.items() if not isinstance(value, np.ndarray)}
-            arrays = {name: value for name, value in given.items() if isinstance(value, np.ndarray)}
-            # What the plain candidate returns, the model returns too.
-            names = right(*args, weights=weights, **rest)
-            case = SimpleNamespace(params=params, checkpoints=[SimpleNamespace(name=name) for name in names])
-            arrays |= {f"weights/{name}": value.astype(np.float64) for name, value in weights.items()}
+        def gpt2(*, weights: State, **given: Any) -> State:
             storage = weights["transformer.wte.weight"].dtype
+            arrays = {name: value for name, value in given.items() if isinstance(value, np.ndarray)}
+            known = np.promote_types(storage, np.float32)  # not NumPy's bfloat16
+            arrays |= {f"weights/{name}": value.astype(known) for name, value in weights.items()}
+            # What the plain candidate returns, the model returns too.
+            checkpoints = [SimpleNamespace(name=name) for name in right(weights=weights, **given)]
+            case = SimpleNamespace(params=given, checkpoints=checkpoints)
             model = reference().build(case, arrays, getattr(torch, storage.name))
             model.set_attn_implementation(registered(attend, mask))
             prepare(model)
@@ -109,7 +110,7 @@ def hugging_face(attend: Callable[..., Any], mask: str, prepare: Change = lambda
     return change
 
 
-def registered(attend: Callable[..., dict[str, torch.Tensor]], mask: str) -> str:
+def registered(attend: Callable[..., Tensors], mask: str) -> str:
     """Register an attention function that records what `attend` exposes; return its name."""
     from transformers import AttentionInterface
     from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, AttentionMaskInterface
@@ -133,19 +134,25 @@ def registered(attend: Callable[..., dict[str, torch.Tensor]], mask: str) -> str
     return name
 
 
-def eager(_: Any, q: Array, k: Array, v: Array, mask: Array, scaling: float, softmax: Any = functional.softmax) -> Any:
+def eager(
+    _: Any, q: Array, k: Array, v: Array, mask: Array, scaling: float, softmax: Any = functional.softmax
+) -> Tensors:
     """Return all parts, each rounded to storage, as transformers' eager attention computes them."""
     scores = q @ k.transpose(-1, -2) * scaling  # (B, H, T, S)
     probabilities = softmax(scores if mask is None else scores + mask, -1)  # (B, H, T, S)
     return {"scores": scores, "probabilities": probabilities, "context": probabilities @ v}
 
 
-def upcast(*args: Any) -> Any:
+def upcast(module: Any, q: Array, k: Array, v: Array, mask: Array, scaling: float) -> Tensors:
     """Return all parts, the softmax in float32, as Llama-like models of transformers do."""
-    return eager(*args, softmax=lambda x, axis: torch.softmax(x, axis, dtype=torch.float32).to(x.dtype))
+
+    def softmax(x: torch.Tensor, axis: int) -> torch.Tensor:
+        return torch.softmax(x, axis, dtype=torch.float32).to(x.dtype)
+
+    return eager(module, q, k, v, mask, scaling, softmax)
 
 
-def sdpa(module: Any, q: Array, k: Array, v: Array, mask: Array, scaling: float) -> Any:
+def sdpa(module: Any, q: Array, k: Array, v: Array, mask: Array, scaling: float) -> Tensors:
     """Return the context of transformers' fused attention."""
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
@@ -170,57 +177,74 @@ def upcast_norms(model: Any) -> None:
 WEIGHTS = ("ln_1", "attn.c_attn", "attn.c_proj", "ln_2", "mlp.c_fc", "mlp.c_proj")
 
 
-def torch_block(
+def attention_part(
     hidden: torch.Tensor,
     w: list[torch.Tensor],
     past: tuple[torch.Tensor, torch.Tensor],
     allowed: torch.Tensor,
     epsilon: float,
-) -> dict[str, torch.Tensor]:
-    """Return the checkpoints of one block that runs `hidden` (B, T, D); `w` are weight and bias in WEIGHTS' order."""
-    heads, width = past[0].shape[1], hidden.shape[2:]
-    normed = functional.layer_norm(hidden, width, w[0], w[1], epsilon)  # (B, T, D)
+) -> Tensors:
+    """Return the checkpoints of a block on `hidden` (B, T, D) up to attention's output; `w` in the order of WEIGHTS."""
+    normed = functional.layer_norm(hidden, hidden.shape[2:], w[0], w[1], epsilon)  # (B, T, D)
     qkv = (normed @ w[2] + w[3]).chunk(3, -1)  # (B, T, D) each
-    q, k, v = (part.unflatten(-1, (heads, -1)).transpose(1, 2) for part in qkv)  # (B, H, T, d) each
+    q, k, v = (part.unflatten(-1, (past[0].shape[1], -1)).transpose(1, 2) for part in qkv)  # (B, H, T, d) each
     keys, values = torch.cat([past[0], k], 2), torch.cat([past[1], v], 2)  # (B, H, S, d)
     scores = q @ keys.transpose(-1, -2) * q.shape[-1] ** -0.5  # (B, H, T, S)
     probabilities = torch.softmax(scores.masked_fill(~allowed, -torch.inf), -1)  # (B, H, T, S)
     context = probabilities @ values  # (B, H, T, d)
     attended = context.transpose(1, 2).flatten(2) @ w[4] + w[5]  # (B, T, D)
-    residual = hidden + attended  # (B, T, D)
-    normed_2 = functional.layer_norm(residual, width, w[6], w[7], epsilon)  # (B, T, D)
-    inner = normed_2 @ w[8] + w[9]  # (B, T, F)
-    activation = functional.gelu(inner, approximate="tanh")  # (B, T, F)
-    output = activation @ w[10] + w[11]  # (B, T, D)
     found = {"ln_1": normed, "q": q, "k": k, "v": v, "key_cache": keys, "value_cache": values}
-    found |= {"attention_scores": scores, "attention_probabilities": probabilities, "attention_context": context}
-    found |= {"attention_output": attended, "residual": residual, "ln_2": normed_2, "c_fc": inner}
-    return found | {"activation": activation, "ffn_output": output, "block_output": residual + output}
+    found |= {"attention_scores": scores, "attention_probabilities": probabilities}
+    return found | {"attention_context": context, "attention_output": attended}
+
+
+def ffn_part(hidden: torch.Tensor, attended: torch.Tensor, w: list[torch.Tensor], epsilon: float) -> Tensors:
+    """Return the checkpoints of a block that follow attention's output; `w` in the order of WEIGHTS, from ln_2 on."""
+    residual = hidden + attended  # (..., D)
+    normed = functional.layer_norm(residual, residual.shape[-1:], w[0], w[1], epsilon)  # (..., D)
+    inner = normed @ w[2] + w[3]  # (..., F)
+    activation = functional.gelu(inner, approximate="tanh")  # (..., F)
+    output = activation @ w[4] + w[5]  # (..., D)
+    found = {"residual": residual, "ln_2": normed, "c_fc": inner, "activation": activation}
+    return found | {"ffn_output": output, "block_output": residual + output}
 
 
 @cache
-def compiled_block() -> Any:
-    """Return the block as inductor fuses it."""
-    return torch.compile(torch_block, dynamic=True)
+def compiler() -> Any:
+    """Return the FFN's part as inductor fuses it: what it fuses is not rounded in between."""
+    return torch.compile(ffn_part, dynamic=True, fullgraph=True)
 
 
-def blocks(run: Callable[..., Any], *, count: int = 1) -> Change:
-    """Return a change to the blocks: `run` computes each as `torch_block` does, on `count` threads."""
+def compiled(hidden: torch.Tensor, attended: torch.Tensor, w: list[torch.Tensor], epsilon: float) -> Tensors:
+    """Return what `ffn_part` returns of (B, T, D) tensors, compiled once for each format."""
+    shape = hidden.shape[:2]
+    rows = [x.flatten(0, 1) for x in (hidden, attended)]  # (B T, D)
+    if rows[0].shape[0] == 1:  # a single row would be compiled for itself: run it twice
+        rows = [x.repeat(2, 1) for x in rows]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # the compiler uses what torch itself deprecates
+        found = compiler()(*rows, w, epsilon)
+    return {name: x[: shape.numel()].unflatten(0, shape) for name, x in found.items()}
+
+
+def blocks(ffn: Callable[..., Tensors] = ffn_part, *, count: int = 1) -> Change:
+    """Return a change to the blocks, which run in torch on `count` threads, their second part as `ffn` says."""
 
     def change(plain: Any) -> None:
         def block(
-            hidden: Array, layer: dict[str, Array], store: Any, mask: Array, start: int, _: int, epsilon: float, record: Any
+            hidden: Array, layer: State, store: Any, mask: Array, start: int, _: int, epsilon: float, record: Any
         ) -> Array:
-            end, dtype = start + hidden.shape[1], hidden.dtype
-            w = [tensor(layer[f"{name}.{part}"]) for name in WEIGHTS for part in ("weight", "bias")]
-            past = tuple(tensor(part) for part in plain.read_cache(store, start))
-            allowed = tensor(plain.attention_allowed(mask, start, end))  # (B, 1, T, S)
+            end = start + hidden.shape[1]  # S
+            x, w = tensor(hidden), [tensor(layer[f"{name}.{part}"]) for name in WEIGHTS for part in ("weight", "bias")]
+            past = tuple(tensor(part) for part in plain.read_cache(store, start))  # (B, H, start, d) each
             with torch.no_grad(), threads(count):
-                found = {name: array(x, dtype) for name, x in run(tensor(hidden), w, past, allowed, epsilon).items()}
-            plain.write_cache(store, found["k"], found["v"], start, end)
-            for name, value in found.items():
+                found = attention_part(x, w, past, tensor(plain.attention_allowed(mask, start, end)), epsilon)
+                found |= ffn(x, found["attention_output"], w[6:], epsilon)
+            arrays = {name: array(value, hidden.dtype) for name, value in found.items()}
+            plain.write_cache(store, arrays["k"], arrays["v"], start, end)
+            for name, value in arrays.items():
                 record(name, value)
-            return found["block_output"]
+            return arrays["block_output"]
 
         plain.block = block
 
@@ -232,13 +256,16 @@ FORMULATIONS = (
     Formulation("hugging_face_sdpa", "the Hugging Face model with fused attention", hugging_face(sdpa, "sdpa")),
     Formulation("hugging_face_upcast", "the Hugging Face model, softmax and norms in float32",
                 hugging_face(upcast, "eager", upcast_norms), SIXTEEN_BITS),
-    Formulation("torch_one_thread", "blocks of torch's operators, one thread", blocks(torch_block)),
-    Formulation("torch_two_threads", "blocks of torch's operators, two threads", blocks(torch_block, count=2)),
-    Formulation("torch_compiled", "blocks of torch's operators, compiled", blocks(lambda *given: compiled_block()(*given))),
+    Formulation("torch_one_thread", "blocks of torch's operators, one thread", blocks()),
+    Formulation("torch_two_threads", "blocks of torch's operators, two threads", blocks(count=2)),
+    Formulation("torch_compiled", "blocks of torch's operators, norm and FFN fused by torch.compile",
+                blocks(compiled), needs="g++"),
     Formulation("linear_addmm", "torch's addmm, the bias in its accumulator",
                 wrap(linear=in_torch(lambda x, w, b: torch.addmm(b, x.flatten(0, -2), w).unflatten(0, x.shape[:-1])))),
     Formulation("norm_in_torch", "torch's layer_norm in storage", wrap(layer_norm=in_torch(
         lambda x, weight, bias, epsilon: functional.layer_norm(x, weight.shape, weight, bias, epsilon)))),
-    Formulation("gelu_in_torch", "torch's gelu in storage", wrap(gelu=in_torch(partial(functional.gelu, approximate="tanh")))),
-    Formulation("gelu_composed", "tanh GELU, every operation rounded", wrap(gelu=in_torch(lambda x: gelus.composed(x, "tanh")))),
+    Formulation("gelu_in_torch", "torch's gelu in storage",
+                wrap(gelu=in_torch(partial(functional.gelu, approximate="tanh")))),
+    Formulation("gelu_composed", "tanh GELU, every operation rounded",
+                wrap(gelu=in_torch(lambda x: gelus.composed(x, "tanh")))),
 )  # fmt: skip

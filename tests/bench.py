@@ -14,12 +14,16 @@ from pathlib import Path
 
 import numpy as np
 
+sys.path.append(str(Path(__file__).parent))
+
+import bench_rivals
+
 from karat import cli
-from karat.compare import compare
+from karat.compare import Predicted, Scale, compare
 from karat.suites import find_repository
 
 REPEATS = 5
-ELEMENTS = 1 << 24
+ELEMENTS = 1 << 26
 
 
 def cpu_seconds(words: list[str]) -> float:
@@ -74,25 +78,33 @@ def dump_plain(dumps: Path) -> None:
 
 
 def bench_compare() -> None:
-    """Compare `compare` with the comparisons of torch and NumPy on the same arrays."""
+    """Compare `compare`, with noise scales, with the comparisons of torch and NumPy on the same arrays."""
     import torch
 
     random = np.random.Generator(np.random.Philox(key=0))
-    golden = random.standard_normal(ELEMENTS)
+    golden = random.standard_normal((ELEMENTS >> 12, 1 << 12))
     candidate = golden.astype(np.float32)
-    judged = torch.from_numpy(candidate.astype(np.float64)), torch.from_numpy(golden)
-    own = seconds(lambda: compare(candidate, golden, rtol=1e-5, atol=1e-5))
+    scales = tuple(
+        Scale(random.integers(200, 256, golden.shape, np.uint8), top * 2.0**-24) for top in (20.0, 5.0)
+    )  # rounding and accumulation
+    allowance = Predicted(scales, max_sigma=10)
+    judged = torch.from_numpy(candidate), torch.from_numpy(golden)
+
+    def own() -> object:
+        return compare(candidate, golden, allowance, significand_bits=24)
+
     rivals = {
-        "torch.testing.assert_close": lambda: torch.testing.assert_close(*judged, rtol=1e-5, atol=1e-5),
+        "torch.testing.assert_close": lambda: torch.testing.assert_close(
+            *judged, rtol=1e-5, atol=1e-5, check_dtype=False
+        ),
         "numpy.testing.assert_allclose": lambda: np.testing.assert_allclose(candidate, golden, rtol=1e-5, atol=1e-5),
         "numpy.allclose": lambda: np.allclose(candidate, golden, rtol=1e-5, atol=1e-5),
     }
-    print(f"{'karat.compare, all statistics':40} {own:6.3f} s for {ELEMENTS >> 20} Mi elements")
-    for name, call in rivals.items():
-        taken = seconds(call)
-        print(f"{name:40} {taken:6.3f} s  karat takes {own / taken:.2f} times that")
-    most = peak(lambda: compare(candidate, golden, rtol=1e-5, atol=1e-5))
-    print(f"{'extra memory of karat.compare':40} {most:6.1f} MiB")
+    taken = {"karat.compare, all statistics": seconds(own)} | {name: seconds(call) for name, call in rivals.items()}
+    first = next(iter(taken.values()))
+    for name, value in taken.items():
+        print(f"{name:40} {value:6.3f} s for {ELEMENTS >> 20} Mi elements; karat is {value / first:.1f} times as fast")
+    print(f"{'extra memory of karat.compare':40} {peak(own):6.1f} MiB")
     print(f"{'extra memory of numpy.allclose':40} {peak(rivals['numpy.allclose']):6.1f} MiB")
 
 
@@ -109,3 +121,4 @@ if __name__ == "__main__":
     os.chdir(find_repository(Path(__file__).parent).root)
     bench_commands()
     bench_compare()
+    bench_rivals.main()

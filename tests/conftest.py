@@ -1,4 +1,4 @@
-"""The toy repository: sources in tests/toy, frozen once a session, copied for each test that wants it."""
+"""The toy repository, frozen once a session and copied for each test that wants it; a bench of goldens in memory."""
 
 import contextlib
 import io
@@ -6,18 +6,25 @@ import json
 import shutil
 import sys
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pytest
 
-from karat import cli, exchange, freeze, goldens, inputs, tensors
-from karat.candidates import open_candidate
+from karat import cli, exchange, formats, freeze, goldens, inputs, tensors
+from karat.candidates import Request, open_candidate
+from karat.compare import Scale, root_mean_square
+from karat.exchange import Outputs
 from karat.goldens import GoldenSet
+from karat.judge import judge
 from karat.session import Report, check
-from karat.suites import Repository, Selection, load_by_path
-from karat.tolerances import read_tolerances
+from karat.signatures import Signature
+from karat.suites import Case, Checkpoint, Repository, Selection, Suite, load_by_path
+from karat.tolerances import Contract, Limits, SignatureRule, Tolerance, Tolerances, read_tolerances
+from karat.verdicts import Verdict
 
 SOURCES = Path(__file__).parent / "toy"
 IGNORED = shutil.ignore_patterns("__pycache__")
@@ -177,3 +184,95 @@ class Toy:
             except SystemExit as usage:  # argparse
                 code = int(usage.code or 0)
         return Result(code, out.getvalue(), err.getvalue())
+
+
+# --- goldens in memory -----------------------------------------------------------------------------------------------
+
+EACH = "each operation"
+CONTRACTS = {
+    name: Contract(name, storage, accumulation, products, rounding)
+    for name, storage, accumulation, products, rounding in (
+        ("float64", "float64", "float64", "float64", EACH),
+        ("float32", "float32", "float32", "float32", EACH),
+        ("tfloat32", "float32", "float32", "tfloat32", EACH),
+        ("bfloat16", "bfloat16", "float32", "bfloat16", EACH),
+        ("float16", "float16", "float32", "float16", EACH),
+        ("bfloat16-once", "bfloat16", "float32", "float32", "once"),
+        ("float16-once", "float16", "float32", "float32", "once"),
+    )
+}
+LIMITS = Limits(2.0, 10.0, 4.0, 12.0, 12.0, "tolerances.toml, [class.default]", "measured")
+RULE = SignatureRule(0.5, 12.0, 0.75, "tried")
+
+
+@dataclass
+class Bench:
+    """The goldens of one case, and what they are judged by: a GoldenSet of arrays, without files.
+
+    `noise` holds the noise scales by checkpoint and kind; `spread` the noise of gain and bias by checkpoint, contract;
+    `points` what a checkpoint declares beside its name and shape.
+    """
+
+    arrays: dict[str, np.ndarray]
+    noise: dict[str, dict[str, Scale]] = field(default_factory=dict)
+    faults: dict[str, list[Signature]] = field(default_factory=dict)
+    spread: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
+    points: dict[str, dict[str, Any]] = field(default_factory=dict)
+    padding: dict[str, np.ndarray] = field(default_factory=dict)  # by axis
+    row: Limits | Tolerance = LIMITS
+    rule: SignatureRule | None = RULE
+    suite: str = "bench"
+
+    @property
+    def goldens(self) -> dict[tuple[str, str], dict[str, Any]]:
+        """Return the manifest's rows."""
+        return {
+            ("case", name): {"rms": root_mean_square(array), **self.spread.get(name, {})}
+            for name, array in self.arrays.items()
+        }
+
+    def golden(self, _: str, checkpoint: str) -> np.ndarray:
+        """Return a golden."""
+        return self.arrays[checkpoint]
+
+    def scales(self, _: str, checkpoint: str) -> dict[str, Scale]:
+        """Return the noise scales of a golden."""
+        return self.noise.get(checkpoint, {})
+
+    def signatures(self, _: str, checkpoint: str) -> list[Signature]:
+        """Return the faults that are known at a checkpoint."""
+        return self.faults.get(checkpoint, [])
+
+    @property
+    def case(self) -> Case:
+        """Return the contract of the case."""
+        kinds = {"f": "storage", "i": "integer", "b": "bool"}
+        points = tuple(
+            Checkpoint(
+                **{"name": name, "shape": array.shape, "dtype": kinds[array.dtype.kind]} | self.points.get(name, {})
+            )
+            for name, array in self.arrays.items()
+        )
+        recipes = {f"mask_{axis}": inputs.Literal(tuple(map(tuple, mask))) for axis, mask in self.padding.items()}
+        return Case("case", recipes, {}, points, {axis: f"mask_{axis}" for axis in self.padding})
+
+    def judge(self, outputs: Mapping[str, np.ndarray], contract: str = "float32", **given: Any) -> list[Verdict]:
+        """Judge outputs; what is not given is the golden, rounded to the contract's storage."""
+        chosen = CONTRACTS[contract]
+        arrays = {name: outputs.get(name, array) for name, array in self.arrays.items()}
+        dtype = formats.lookup(chosen.storage).dtype
+        left = {
+            name: tensors.of_array(array.astype(dtype) if array.dtype == np.float64 else array)
+            for name, array in arrays.items()
+        }
+        suite = Suite("bench", "", (contract,), (self.case,))
+        padding = {f"mask_{axis}": mask for axis, mask in self.padding.items()}
+        request = Request(suite, self.case, chosen, padding, cast(GoldenSet, self))
+        rows = {("default", ""): self.row}
+        return judge(request, Outputs(left), Tolerances(Path("t.toml"), CONTRACTS, rows, (), self.rule), **given)
+
+
+@pytest.fixture
+def bench():
+    """Return the class of goldens in memory."""
+    return Bench

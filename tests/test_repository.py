@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from karat import faults, gate, report
+from karat import evidence, faults, gate, report
 from karat.session import Report, Session
 from karat.suites import find_repository
 from karat.tolerances import read_tolerances
@@ -27,7 +27,9 @@ def test_contracts_and_references_come_in_pairs() -> None:
     """Every contract has a generator, a plain candidate and goldens, and the other way round."""
     contracts = set(REPOSITORY.suites)
     generators = {path.stem for path in (ROOT / "generators").rglob("*.py") if not path.stem.startswith("_")}
-    assert {name for name in generators if not name.endswith("_faults")} == contracts
+    assert {name for name in generators if not name.endswith(("_faults", "_formulations"))} == contracts
+    assert {name.removesuffix("_faults") for name in generators if name.endswith("_faults")} == contracts
+    assert contracts <= {name.removesuffix("_formulations") for name in generators}
     assert {path.stem for path in (ROOT / "candidates" / "plain").rglob("*.py")} == contracts
     assert {path.name for path in (ROOT / "goldens").iterdir() if "@" not in path.name} == contracts
 
@@ -74,7 +76,7 @@ def test_the_library_needs_no_torch(path: Path) -> None:
 @pytest.mark.parametrize("path", sorted((ROOT / "src/karat").glob("*.py")), ids=lambda path: path.stem)
 def test_only_the_freeze_loads_generators(path: Path) -> None:
     """Nothing but the freeze runs a generator."""
-    assert ("load_by_path(repository.generator(" in path.read_text(encoding="utf-8")) == (path.stem == "freeze")
+    assert ("repository.generator(" in path.read_text(encoding="utf-8")) == (path.stem in ("freeze", "goldens"))
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "src/karat").glob("*.py")), ids=lambda path: path.stem)
@@ -118,7 +120,7 @@ def test_the_readme_s_failure_is_a_real_one() -> None:
     """The report in the README is what the fault in its caption gives."""
     suite = REPOSITORY.suite("gpt2")
     fault = next(fault for fault in faults.load_faults(REPOSITORY, suite) if fault.name == "scale_by_head_dim")
-    candidate = faults.FaultyCandidate(faults.plain_file(REPOSITORY, suite), "gpt2", fault)
+    candidate = faults.FaultyCandidate(REPOSITORY.plain("gpt2"), "gpt2", fault)
     verdicts = Session(REPOSITORY, candidate, [suite]).verdicts(suite, suite.case("tiny-prompt"), "float32")
     told = report.text(Report("py:my_port.py", verdicts), REPOSITORY)
     shown = README.split("```text\n")[1].split("```")[0]
@@ -126,9 +128,17 @@ def test_the_readme_s_failure_is_a_real_one() -> None:
 
 
 def test_the_readme_counts_the_faults() -> None:
-    """The number of planted mistakes in the README is that of the catalogue."""
-    number = len(faults.load_faults(REPOSITORY, REPOSITORY.suite("gpt2")))
-    assert f"{number} mistakes that people make" in README
+    """The number of planted mistakes in the README is that of the catalogues."""
+    number = sum(len(faults.load_faults(REPOSITORY, suite)) for suite in REPOSITORY.suites.values())
+    assert f"{number} mistakes" in README
+
+
+def test_the_readme_shows_the_evidence() -> None:
+    """The table of the evidence in the README is what `karat evidence` prints."""
+    contents = [evidence.read_evidence(REPOSITORY, name) for name in REPOSITORY.suites]
+    assert evidence.table(contents) in README
+    for row in evidence.invisible_rows(contents):
+        assert f"`{row['fault']}`" in README
 
 
 def test_the_readme_lists_the_contracts() -> None:

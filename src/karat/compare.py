@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-_BLOCK = 1 << 14  # elements: a block's working arrays stay in the cache
+_BLOCK = 1 << 16  # elements: a block's working arrays stay in the cache
+_DOT = 1 << 13  # elements: for longer ones BLAS starts threads, which cost more than they bring
 _PART = 1 << 21  # elements that one thread takes at a time
 _MOST_ROWS = 1 << 20
 _SHORTEST_ROW = 16
@@ -219,9 +220,9 @@ class _Work:
     def __init__(self, size: int, doubles: Floats | None = None, singles: Singles | None = None) -> None:
         """Allocate them, or cut them out of larger ones."""
         self._doubles = np.empty((2, size)) if doubles is None else doubles
-        self._singles = np.ones((7, size), np.float32) if singles is None else singles
+        self._singles = np.ones((6, size), np.float32) if singles is None else singles
         self.error, self.relative = self._doubles
-        self.e, self.y, self.variance, self.weight, self.weighted, decoded, self.ones = self._singles
+        self.z, self.t, self.sigma, self.scaled, decoded, self.ones = self._singles
         self.bits = decoded.view(np.uint32)
 
     def cut(self, size: int) -> _Work:
@@ -282,16 +283,18 @@ class _Plan:
             counted = None
         totals.elements += y.size if counted is None else int(np.count_nonzero(counted))
         error -= y
-        if not math.isfinite(float(error @ error)):
+        square = _dot(error, error)
+        if not math.isfinite(square):
             counted = self._set_nonfinite_aside(totals, y, counted, start)
         if counted is not None:
             y = np.where(counted, y, 0)
             error[~counted] = 0  # and so changes no sum
-        if self.exact_zeros:
-            self._set_leaks_aside(totals, error, y, start)
+            square = _dot(error, error)
+        if self.exact_zeros and self._set_leaks_aside(totals, error, y, start):
+            square = _dot(error, error)
         totals.finite += y.size if counted is None else int(np.count_nonzero(counted))
         self._magnitudes(totals, error, y, work.relative)
-        totals.sums[:3] += error @ error, error @ y, y @ y
+        totals.sums[:3] += square, _dot(error, y), _dot(y, y)
         if isinstance(self.allowance, Flat):
             allowed = np.abs(y) * self.allowance.rtol + self.allowance.atol
             self._peak(totals, np.where(error == 0, 0, np.abs(error) / allowed), 1.0, start)
@@ -313,8 +316,8 @@ class _Plan:
             totals.first_nonfinite = start + int(wrong.argmax())
         return both & counted
 
-    def _set_leaks_aside(self, totals: _Totals, error: Floats, y: Floats, start: int) -> None:
-        """Count what is not 0 where nothing else will do, and take it out of the error."""
+    def _set_leaks_aside(self, totals: _Totals, error: Floats, y: Floats, start: int) -> bool:
+        """Count what is not 0 where nothing else will do, and take it out of the error; say whether there is any."""
         leaks = np.flatnonzero((y == 0) & (error != 0))
         if leaks.size:
             largest = leaks[int(np.abs(error[leaks]).argmax())]
@@ -323,6 +326,7 @@ class _Plan:
             if totals.peak < math.inf:
                 totals.peak, totals.worst = math.inf, start + int(largest)
             error[leaks] = 0
+        return leaks.size > 0
 
     def _magnitudes(self, totals: _Totals, error: Floats, y: Floats, relative: Floats) -> None:
         largest = _largest(error)
@@ -359,36 +363,39 @@ class _Plan:
         work: _Work,
     ) -> None:
         """Judge by sigma, in float32: the codes of a scale span 31 powers of two, its squares 62 of 126 there are."""
-        cut, e = slice(start, start + y.size), work.e
-        variance, weight, weighted = work.variance, work.weight, work.weighted
-        np.multiply(error, 1 / self.unit, out=e, casting="same_kind")
-        np.copyto(work.y, y, casting="same_kind")
-        variance.fill((allowance.floor / self.unit) ** 2 + _TINY)
+        cut, sigma = slice(start, start + y.size), work.sigma
+        np.copyto(work.z, error, casting="same_kind")
+        np.copyto(work.t, y, casting="same_kind")
+        sigma.fill((allowance.floor / self.unit) ** 2 + _TINY)
         for codes, factor in self.scales:
-            np.multiply(_decoded(codes[cut], work.bits), factor, out=weight)
-            variance += np.square(weight, out=weight)
+            scale = _decoded(codes[cut], work.bits)
+            scale *= factor
+            sigma += np.square(scale, out=scale)
+        scaled = work.scaled
         if allowance.interval is None:
-            np.divide(1, variance, out=weight)
-            np.multiply(e, weight, out=weighted)
-            scaled = np.multiply(weighted, e, out=variance)
+            np.sqrt(sigma, out=sigma)
         else:
             outside = self._outside(allowance.interval, y, cut, error) / self.unit
+            np.divide(np.square(outside), sigma, out=scaled, casting="same_kind")
             rounding = (np.square(allowance.last_relative * y) + allowance.last_floor**2) / self.unit**2
-            np.divide(1, variance + rounding, out=weight, casting="same_kind")
-            np.multiply(e, weight, out=weighted)
-            scaled = np.divide(outside * outside, variance, out=variance, casting="same_kind")
+            np.sqrt(sigma + rounding, out=sigma, casting="same_kind")
+        work.z *= np.float32(1 / self.unit)
+        work.z /= sigma  # error / sigma
+        work.t /= sigma  # golden / sigma, in units of `unit`
+        if allowance.interval is None:
+            np.square(work.z, out=scaled)
         self._peak(totals, scaled, allowance.max_sigma**2, start)
         rows = scaled.reshape(-1, self.row_length) if self.row_length <= self.block else scaled.reshape(1, -1)
         place = slice(start // self.row_length, start // self.row_length + rows.shape[0])
         sums = rows.sum(1, dtype=np.float32)
         self.row_sums[place] += sums
         self.row_counts[place] += rows.shape[1] if counted is None else counted.reshape(rows.shape).sum(1)
-        totals.sums[3:6] += (
+        totals.sums[3:] += (
             sums.sum(dtype=np.float64),
-            weighted @ work.y,
-            np.multiply(weight, work.y, out=weighted) @ work.y,
+            _dot(work.z, work.t),
+            _dot(work.t, work.t),
+            _dot(work.z, work.ones),
         )
-        totals.sums[6] += np.multiply(np.sqrt(weight, out=weight), work.e, out=weighted) @ work.ones
 
     def _outside(self, interval: tuple[Floats, Floats], y: Floats, cut: slice, error: Floats) -> Floats:
         """Return the distance from the golden to what rounds to the candidate's value, signed as the error."""
@@ -465,6 +472,15 @@ def _decoded(codes: NDArray[np.uint8], bits: NDArray[np.uint32] | None = None) -
     np.copyto(bits, codes)
     bits <<= np.uint32(20)
     return bits.view(np.float32)
+
+
+def _dot(first: NDArray[Any], second: NDArray[Any]) -> float:
+    """Return the sum of products of two arrays of one length."""
+    if first.size <= _DOT:
+        return float(first @ second)
+    whole = first.size // _DOT * _DOT
+    rows = np.vecdot(first[:whole].reshape(-1, _DOT), second[:whole].reshape(-1, _DOT))
+    return float(rows.sum(dtype=np.float64)) + float(first[whole:] @ second[whole:])
 
 
 def _largest(values: Floats) -> float:

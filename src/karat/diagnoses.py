@@ -19,6 +19,9 @@ from karat.suites import Checkpoint
 from karat.tolerances import Contract, Limits, Tolerance, Tolerances
 from karat.verdicts import Test, Verdict
 
+_LEAST_SIZE = 0.25
+"""Least root mean square in sigma of errors that are of a precision, not of a mistake."""
+
 
 def find_fault(
     request: Request, checkpoint: Checkpoint, outcome: Outputs, tolerances: Tolerances, verdict: Verdict
@@ -161,7 +164,8 @@ def _downgrade(
         except KeyError:
             continue
         found = compare(candidate, golden, predicted, judged=judged)
-        if found.mismatched == 0 and found.rms_sigma is not None and found.rms_sigma <= limits.rms_sigma:
+        size = found.rms_sigma or 0.0
+        if found.mismatched == 0 and _LEAST_SIZE <= size <= limits.rms_sigma:
             said = f"errors as of {text}: about {max(effective, 0):.1f} effective bits where {bits} are promised"
             return [Diagnosis("precision", effective, 0.0, said)]
     return []

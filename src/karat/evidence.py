@@ -9,13 +9,14 @@ import ast
 import hashlib
 import json
 import math
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from karat.errors import GoldenError
-from karat.goldens import MANIFEST, manifest_text, sha256_of_file
+from karat.goldens import MANIFEST, manifest_text, read_manifest, sha256_of_file
 from karat.suites import Repository, Suite
 
 EVIDENCE = "evidence.json"
@@ -39,17 +40,42 @@ def evidence_command(suite: str) -> str:
 
 
 def sources(repository: Repository, suite: str) -> dict[str, str]:
-    """Return by name the SHA-256 of all that the evidence of a suite depends on."""
+    """Return by name the SHA-256 of all that the evidence of a suite depends on.
+
+    That is what its goldens were computed from, not their last bits, which another processor gives otherwise.
+    """
     package = Path(__file__).parent
+    manifest = read_manifest(repository.goldens / suite / MANIFEST, suite)
+    origin = json.dumps([manifest["contract"], manifest["generator"], manifest["versions"]], sort_keys=True)
     code = "".join(_without_words((package / f"{name}.py").read_text(encoding="utf-8")) for name in _DECIDING)
     files = {
-        "manifest": repository.goldens / suite / MANIFEST,
         "tolerances": repository.root / "tolerances.toml",
-        "formulations": repository.formulations(suite),
     }
-    return {"check": hashlib.sha256(code.encode()).hexdigest()} | {
-        name: sha256_of_file(path) for name, path in files.items() if path.is_file()
+    for path in _with_neighbours(repository.formulations(suite)):
+        files[path.name] = path
+    found = {name: sha256_of_file(path) for name, path in files.items() if path.is_file()}
+    return found | {
+        "check": hashlib.sha256(code.encode()).hexdigest(),
+        "goldens": hashlib.sha256(origin.encode()).hexdigest(),
     }
+
+
+def _with_neighbours(path: Path) -> list[Path]:
+    """Return a file of a generator, if it is there, and those beside it that it loads, and so on."""
+    found: list[Path] = []
+    waiting = [path]
+    while waiting:
+        current = waiting.pop()
+        if current.is_file() and current not in found:
+            found.append(current)
+            names = re.findall(r'beside\(__file__, "(\w+)"\)', current.read_text(encoding="utf-8"))
+            waiting += [current.with_name(f"{name}.py") for name in names]
+    return found
+
+
+def digest(repository: Repository, suite: str) -> str:
+    """Return one SHA-256 of all `sources`."""
+    return hashlib.sha256(json.dumps(sources(repository, suite), sort_keys=True).encode()).hexdigest()
 
 
 def _without_words(source: str) -> str:

@@ -48,12 +48,16 @@ class Formulation:
         text: what is done otherwise.
         change: turns a freshly loaded plain candidate into it; may replace the suite's whole function.
         contracts: the contracts that it honours; empty: all.
+        large: fast enough to be tried on the large cases too.
+        needs: a program without which it cannot run, such as `c++`; empty: none.
     """
 
     name: str
     text: str
     change: Callable[[Any], None]
     contracts: tuple[str, ...] = ()
+    large: bool = False
+    needs: str = ""
 
 
 def wrap(**replacements: Callable[[Any], Any]) -> Callable[[Any], None]:
@@ -116,7 +120,11 @@ def observe(session: Session, suite: Suite, fault: Fault | None, contract: str) 
     """Check the plain candidate with `fault` planted against the goldens of `session`; return the verdicts by case."""
     candidate = FaultyCandidate(session.repository.plain(suite.name), suite.function, fault)
     planted = session.with_candidate(candidate)
-    return {case.name: planted.verdicts(suite, case, contract) for case in visible_cases(suite)}
+    return {
+        case.name: planted.verdicts(suite, case, contract)
+        for case in visible_cases(suite)
+        if contract in suite.contracts_of(case)
+    }
 
 
 def first_failure(verdicts: Sequence[Verdict]) -> str | None:

@@ -6,15 +6,19 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import importlib.metadata
 import json
 import math
+import multiprocessing
+import os
 import platform
 import re
 import shutil
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -73,7 +77,8 @@ def freeze(repository: Repository, name: str, *, weights: str | None = None) -> 
     """
     suite, stored, config = repository.suite(name), dict[str, NDArray[Any]](), dict[str, Any]()
     try:
-        generator = load_by_path(repository.generator(name))
+        generator_path = repository.generator(name)
+        generator = _generator_at(generator_path)
     except ImportError as error:
         raise FreezeError(f"{error}: the reference of {name} needs it; run: {goldens.freeze_command(name)}") from None
     if weights is not None:
@@ -86,7 +91,7 @@ def freeze(repository: Repository, name: str, *, weights: str | None = None) -> 
     folder = Path(tempfile.mkdtemp(prefix=f".{suite.name}.", suffix=".new", dir=repository.goldens))
     folder.chmod(0o755)
     try:
-        _freeze_into(folder, repository, suite, generator, weights, config, stored)
+        _freeze_into(folder, repository, suite, generator_path, weights, config, stored)
     except BaseException:
         shutil.rmtree(folder)
         raise
@@ -97,36 +102,21 @@ def _freeze_into(
     folder: Path,
     repository: Repository,
     suite: Suite,
-    generator: ModuleType,
+    generator_path: Path,
     weights: str | None,
     config: Mapping[str, Any],
     stored: Arrays,
 ) -> None:
-    found: dict[str, Arrays] = {}
-    input_rows, golden_rows, case_rows, fault_rows, worst = [], [], [], list[dict[str, Any]](), (0.0, "")
-    precisions: list[float] = []
+    generator = _generator_at(generator_path)
+    jobs = [(repository, suite, case, generator_path, stored) for case in suite.cases]
+    frozen = (
+        _run_all(jobs) if hasattr(generator, "perturbed") and len(jobs) > 1 else [_freeze_case(*job) for job in jobs]
+    )
+    found = {case.name: entry.found for case, entry in zip(suite.cases, frozen, strict=True)}
     files: list[tuple[str, Arrays]] = [("inputs.safetensors", stored)] if stored else []
-    for case in suite.cases:
-        print(f"freezing {suite.name}/{case.name}", flush=True)
-        arrays = _inputs(repository, suite, case, stored)
-        found[case.name] = _reference(suite, case, arrays, generator)
-        disagreement = _witnessed(suite, case, arrays, found[case.name], generator)
-        worst = max(worst, disagreement)
-        kept = {c.name: np.ascontiguousarray(found[case.name][c.name][c.kept_index]) for c in case.checkpoints}
-        files.append((f"{case.name}.safetensors", kept))
-        measured = _measured(repository, suite, case, arrays, found[case.name], generator)
-        files += measured.files
-        fault_rows += measured.signatures
-        precisions.append(measured.precision)
-        for name, recipe in case.inputs.items():
-            file = "inputs.safetensors" if isinstance(recipe, Stored) else None
-            input_rows.append(goldens.input_row(case.name, name, recipe, arrays[name], file))
-        golden_rows += [
-            goldens.golden_row(case, c, f"{case.name}.safetensors", kept[c.name], arrays)
-            | measured.rows.get(c.name, {})
-            for c in case.checkpoints
-        ]
-        case_rows.append({"case": case.name, "params": dict(case.params)})
+    files += [file for entry in frozen for file in entry.files]
+    worst = max((entry.disagreement for entry in frozen), key=lambda disagreement: disagreement[0])
+    precision = max(entry.precision for entry in frozen)
     if config:
         (folder / "config.json").write_text(json.dumps(config, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     checks = generator.checks(suite, found, lambda case: _inputs(repository, suite, case, stored))
@@ -140,15 +130,88 @@ def _freeze_into(
         | {package: importlib.metadata.version(package) for package in ("numpy", *generator.VERSIONS)},
         "platform": f"{platform.system()} {platform.machine()}",
         "witness": {"name": generator.WITNESS, "limit": WITNESS_LIMIT, "worst": worst[0], "at": worst[1]},
-        "noise": {"draws": DRAWS, "precision": round(max(precisions), 3)} if any(precisions) else None,
+        "noise": {"draws": DRAWS, "precision": round(precision, 3)} if precision else None,
         "faults": [{"fault": fault.name, "text": fault.text} for fault in load_faults(repository, suite)],
-        "signatures": fault_rows,
+        "signatures": [row for entry in frozen for row in entry.signatures],
         "checks": checks,
-        "cases": case_rows,
-        "inputs": input_rows,
-        "goldens": golden_rows,
+        "cases": [{"case": case.name, "params": dict(case.params)} for case in suite.cases],
+        "inputs": [row for entry in frozen for row in entry.inputs],
+        "goldens": [row for entry in frozen for row in entry.goldens],
     }
     goldens.write_set(folder, content, files)
+
+
+@dataclass(frozen=True)
+class _FrozenCase:
+    """One case: its arrays, its manifest rows, its files, and how exact they are."""
+
+    found: Arrays
+    inputs: list[dict[str, Any]]
+    goldens: list[dict[str, Any]]
+    signatures: list[dict[str, Any]]
+    files: list[tuple[str, Arrays]]
+    disagreement: tuple[float, str]
+    precision: float
+
+
+def _run_all(jobs: Sequence[tuple[Repository, Suite, Case, Path, Arrays]]) -> list[_FrozenCase]:
+    """Freeze cases in processes of their own, each with one thread: last bits depend on the number of threads."""
+    threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+    before = {name: os.environ.get(name) for name in threads}
+    os.environ.update(threads)  # read by a process when it starts
+    try:
+        with ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn")) as pool:
+            largest_first = sorted(range(len(jobs)), key=lambda index: -_size(jobs[index][2]))
+            futures = {index: pool.submit(_freeze_case, *jobs[index]) for index in largest_first}
+            return [futures[index].result() for index in range(len(jobs))]
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name)
+            if value is not None:
+                os.environ[name] = value
+
+
+def _size(case: Case) -> int:
+    return sum(math.prod(checkpoint.shape) for checkpoint in case.checkpoints)
+
+
+def _freeze_case(repository: Repository, suite: Suite, case: Case, generator_path: Path, stored: Arrays) -> _FrozenCase:
+    """Compute all that is frozen of one case."""
+    print(f"freezing {suite.name}/{case.name}", flush=True)
+    generator = _generator_at(generator_path)
+    arrays = _inputs(repository, suite, case, stored)
+    found = _reference(suite, case, arrays, generator)
+    disagreement = _witnessed(suite, case, arrays, found, generator)
+    measured = _measured(repository, suite, case, arrays, found, generator)
+    file = f"{case.name}.safetensors"
+    kept = {point.name: np.ascontiguousarray(found[point.name][point.kept_index]) for point in case.checkpoints}
+    return _FrozenCase(
+        found=found,
+        inputs=[
+            goldens.input_row(
+                case.name, name, recipe, arrays[name], "inputs.safetensors" if isinstance(recipe, Stored) else None
+            )
+            for name, recipe in case.inputs.items()
+        ],
+        goldens=[
+            goldens.golden_row(case, point, file, kept[point.name], arrays) | measured.rows.get(point.name, {})
+            for point in case.checkpoints
+        ],
+        signatures=measured.signatures,
+        files=[(file, kept), *measured.files],
+        disagreement=disagreement,
+        precision=measured.precision,
+    )
+
+
+def _generator_at(path: Path) -> ModuleType:
+    """Return the generator in the file `path`, loaded once a process unless it is edited."""
+    return _load_once(path, goldens.sha256_of_file(path))
+
+
+@functools.lru_cache(maxsize=1)
+def _load_once(path: Path, _: str) -> ModuleType:
+    return load_by_path(path)
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from typing import Any
 from karat import goldens as golden_files
 from karat import inputs as recipes
 from karat.errors import GoldenError, KaratError, UsageError
-from karat.evidence import EVIDENCE, PLOT, evidence_command, read_evidence, required, shortcomings
-from karat.goldens import MANIFEST, VISIBILITY, GoldenSet, freeze_command, sha256_of_array, sha256_of_file
+from karat.evidence import EVIDENCE, PLOT, digest, evidence_command, read_evidence, required, shortcomings
+from karat.goldens import MANIFEST, VISIBILITY, GoldenSet, freeze_command, sha256_of_array
 from karat.suites import Case, Checkpoint, Repository, Suite
 from karat.tolerances import Tolerances, read_tolerances
 
@@ -154,37 +154,35 @@ def _chain_findings(repository: Repository, suite: Suite, frozen: GoldenSet) -> 
             change = "is gone" if file not in current else "is new" if file not in recorded else "was edited"
             message = f"{file} {change} since the goldens were frozen; run: {freeze_command(suite.name)}"
             findings.append(Finding("stale", suite.name, None, None, file, message))
-    folder = f"goldens/{suite.name}"
-    table = frozen.folder / VISIBILITY
-    faults = repository.faults(suite.name)
-    if "@" not in suite.name and (faults.is_file() or table.is_file()):
-        kind, text = _table_state(table, [frozen.folder / MANIFEST, faults])
-        if kind:
-            message = f"{VISIBILITY} {text}; run: {evidence_command(suite.name)}"
-            findings.append(Finding(kind, suite.name, None, None, f"{folder}/{VISIBILITY}", message))
-    if required(repository, suite):
-        try:
-            shorts = shortcomings(read_evidence(repository, suite.name))
-        except GoldenError as error:
-            findings.append(Finding(error.kind, suite.name, None, None, f"{folder}/{EVIDENCE}", str(error)))
-        else:
-            findings += [
-                Finding("tolerance", suite.name, None, None, f"{folder}/{EVIDENCE}", f"the evidence shows that {short}")
-                for short in shorts
-            ]
-    return findings
+    return findings + (_evidence_findings(repository, suite, frozen.folder) if required(repository, suite) else [])
 
 
-def _table_state(table: Path, sources: list[Path]) -> tuple[str, str]:
+def _evidence_findings(repository: Repository, suite: Suite, frozen: Path) -> list[Finding]:
+    """Find evidence and a visibility matrix that are missing, damaged, stale, or show too little."""
+    folder, mend = f"goldens/{suite.name}", f"run: {evidence_command(suite.name)}"
+    findings = []
+    kind, text = _table_state(frozen / VISIBILITY, digest(repository, suite.name))
+    if kind:
+        message = f"{VISIBILITY} {text}; {mend}"
+        findings.append(Finding(kind, suite.name, None, None, f"{folder}/{VISIBILITY}", message))
+    try:
+        shorts = shortcomings(read_evidence(repository, suite.name))
+    except GoldenError as error:
+        return [*findings, Finding(error.kind, suite.name, None, None, f"{folder}/{EVIDENCE}", str(error))]
+    return findings + [
+        Finding("tolerance", suite.name, None, None, f"{folder}/{EVIDENCE}", f"the evidence shows that {short}")
+        for short in shorts
+    ]
+
+
+def _table_state(table: Path, sources: str) -> tuple[str, str]:
     """Return kind and text of what is wrong with a visibility matrix, empty if nothing is."""
     if not table.is_file():
         return "missing", "does not exist"
     text = table.read_text(encoding="utf-8", errors="replace")
     if not golden_files.is_sealed(text):
         return "damaged", "is not what was written: its own hash does not fit"
-    if not all(path.is_file() and sha256_of_file(path) in text for path in sources):
-        return "stale", "was computed from other goldens or faults"
-    return "", ""
+    return ("", "") if sources in text else ("stale", "was made with other sources")
 
 
 def _file_findings(suite: Suite, frozen: GoldenSet, folder: str) -> list[Finding]:

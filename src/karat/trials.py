@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import multiprocessing
 import os
+import shutil
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -37,7 +38,11 @@ def gather(repository: Repository, name: str) -> dict[str, Any]:
     workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, context, _open, (repository.root, name)) as pool:
-        rows = list(pool.map(_run, [*correct, *planted], chunksize=1))
+        rows = []
+        for row in pool.map(_run, [*correct, *planted], chunksize=1):
+            rows.append(row)
+            if len(rows) % 100 == 0:
+                print(f"  {len(rows)} of {len(correct) + len(planted)} trials", flush=True)
     correct_rows, fault_rows = rows[: len(correct)], rows[len(correct) :]
     _write_visibility(repository, suite, fault_rows)
     checkpoints = _by_checkpoint(correct_rows, fault_rows)
@@ -69,8 +74,14 @@ def _jobs(kind: str, entries: Sequence[Any], suite: Suite) -> list[tuple[str, in
         (kind, index, contract)
         for contract in suite.contracts
         for index, entry in enumerate(entries)
-        if not getattr(entry, "contracts", ()) or contract in entry.contracts
+        if _runs(entry, contract)
     ]
+
+
+def _runs(entry: Formulation | Fault | None, contract: str) -> bool:
+    if not isinstance(entry, Formulation):
+        return True
+    return contract in (entry.contracts or (contract,)) and (not entry.needs or shutil.which(entry.needs) is not None)
 
 
 def _summary(correct: Iterable[Mapping[str, Any]], planted: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
@@ -106,7 +117,8 @@ def _run(job: tuple[str, int, str]) -> dict[str, Any]:
     kind, index, contract = job
     entry = _worker[kind][index]
     suite, session = _worker["suite"], _worker["session"]
-    cases = suite.cases if kind == "formulation" else visible_cases(suite)
+    large = kind == "formulation" and (entry is None or entry.large)
+    cases = suite.cases if large else visible_cases(suite)
     candidate = FaultyCandidate(session.repository.plain(suite.name), suite.function, entry)
     trial = session.with_candidate(candidate)
     trial.to_first_divergence = kind == "fault" and contract != CONTRACT  # the matrix shows what is wrong after it

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from karat import goldens
+from karat import evidence, goldens
 from karat.faults import Fault, first_failure, visible_cases
 from karat.suites import Repository, Suite
 from karat.verdicts import Verdict
@@ -48,14 +48,12 @@ def kind_of(name: str) -> str:
 def visibility_text(repository: Repository, suite: Suite, rows: Iterable[tuple[str, str]]) -> str:
     """Return the visibility matrix of `rows`, those of `visibility_rows`, as Markdown."""
     cases, kinds, rows = visible_cases(suite), checkpoint_kinds(suite), list(rows)
-    manifest = goldens.sha256_of_file(repository.goldens / suite.name / goldens.MANIFEST)
-    catalogue = goldens.sha256_of_file(repository.faults(suite.name))
     lines = [
         f"# What the goldens of `{suite.name}` see",
         "",
         (
             f"Each fault planted in the plain candidate and checked under {CONTRACT}. Written by"
-            f" `python -m nox -s evidence -- {suite.name}`; of the manifest {manifest} and the faults {catalogue}."
+            f" `{evidence.evidence_command(suite.name)}`; from the sources {evidence.digest(repository, suite.name)}."
         ),
         "",
         "## By case: the first divergence, – where the case cannot see the fault",

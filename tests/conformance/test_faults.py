@@ -1,25 +1,30 @@
-"""Every catalogued fault, planted in the plain candidate, is rejected where it belongs."""
+"""Every catalogued fault, planted in the plain candidate, is rejected where it belongs; every formulation passes.
 
+The evidence (`nox -s evidence`) tries them all under every contract; here a part is tried again, so that the evidence
+itself is checked.
+"""
+
+import shutil
 from pathlib import Path
 
 import pytest
 
+from karat import evidence
 from karat.faults import (
     Fault,
     FaultyCandidate,
     Formulation,
-    checkpoint_kinds,
     expected_failure,
     first_failure,
     load_faults,
     load_formulations,
     observe,
-    visibility_rows,
     visible_cases,
 )
 from karat.goldens import VISIBILITY
 from karat.session import Session
 from karat.suites import Suite, find_repository
+from karat.visibility import checkpoint_kinds, visibility_rows
 
 REPOSITORY = find_repository(Path(__file__).parent)
 PAIRS = [(suite, fault) for suite in REPOSITORY.suites.values() for fault in load_faults(REPOSITORY, suite)]
@@ -30,7 +35,8 @@ LAST_RESORT = "greedy_logits"  # a case whose prefill cannot see a fault may see
 def session() -> Session:
     """Inspect the goldens once for all faults."""
     suites = list(REPOSITORY.suites.values())
-    opened = Session(REPOSITORY, FaultyCandidate(REPOSITORY.plain(suites[0].name), suites[0].function, None), suites)
+    plain = FaultyCandidate(REPOSITORY.plain(suites[0].name), suites[0].function, None)
+    opened = Session(REPOSITORY, plain, suites)
     assert opened.findings == []
     return opened
 
@@ -42,31 +48,53 @@ def test_the_catalogue_is_not_empty() -> None:
 
 @pytest.mark.parametrize(("suite", "fault"), PAIRS, ids=[f"{suite.name}/{fault.name}" for suite, fault in PAIRS])
 def test_a_fault_is_rejected_where_it_belongs(session: Session, suite: Suite, fault: Fault) -> None:
-    """Each fault's first divergence in float32 is the checkpoint where it belongs, in every case that sees it."""
+    """Each fault's first divergence in float32 is where it belongs, in every case that sees it; so says the matrix."""
     observed = observe(session, suite, fault, "float32")
-    seen = {case.name: first_failure(observed[case.name]) for case in visible_cases(suite)}
+    seen = {name: first_failure(verdicts) for name, verdicts in observed.items()}
     expected = {case.name: expected_failure(fault, case) for case in visible_cases(suite)}
     wrong = {name: first for name, first in seen.items() if first not in (None, expected[name], LAST_RESORT)}
     assert wrong == {}
     assert any(first == expected[name] for name, first in seen.items()), f"no case sees {fault.name}"
+    matrix = (REPOSITORY.goldens / suite.name / VISIBILITY).read_text(encoding="utf-8").splitlines()
+    for row in visibility_rows(suite, fault, observed):
+        assert row in matrix
+
+
+NAMED = [(suite, fault, contract) for suite, fault in PAIRS[::4] for contract in ("bfloat16", "float16")]
+NAMED_NAMES = [f"{suite.name}/{fault.name}/{contract}" for suite, fault, contract in NAMED]
+
+
+@pytest.mark.parametrize(("suite", "fault", "contract"), NAMED, ids=NAMED_NAMES)
+def test_the_evidence_is_what_happens(session: Session, suite: Suite, fault: Fault, contract: str) -> None:
+    """What the evidence says of a fault, caught or invisible, in how many cases, is what a fresh run gives."""
+    rows = evidence.read_evidence(REPOSITORY, suite.name)["faults"]
+    (row,) = [row for row in rows if (row["fault"], row["contract"]) == (fault.name, contract)]
+    observed = observe(session, suite, fault, contract)
+    failing = [name for name, verdicts in observed.items() if first_failure(verdicts) is not None]
+    assert (row["caught"], row["cases"]) == (bool(failing), len(failing))
 
 
 CORRECT = [
     (suite, formulation, contract)
     for suite in REPOSITORY.suites.values()
-    for formulation in load_formulations(REPOSITORY, suite)
-    for contract in formulation.contracts or suite.contracts
+    for index, formulation in enumerate(load_formulations(REPOSITORY, suite))
+    for contract in (formulation.contracts or suite.contracts)
+    if suite.name != "gpt2" or (contract in ("float32", "bfloat16") and index % 3 == 0)
 ]
 CORRECT_NAMES = [f"{suite.name}/{formulation.name}/{contract}" for suite, formulation, contract in CORRECT]
 
 
 @pytest.mark.parametrize(("suite", "formulation", "contract"), CORRECT, ids=CORRECT_NAMES)
 def test_a_correct_formulation_passes(session: Session, suite: Suite, formulation: Formulation, contract: str) -> None:
-    """Another correct way to compute the same passes every case under every contract: no false alarm."""
+    """Another correct way to compute the same passes wherever it is compared: no false alarm."""
+    if formulation.needs and shutil.which(formulation.needs) is None:
+        pytest.skip(f"{formulation.name} needs {formulation.needs}")
     candidate = FaultyCandidate(REPOSITORY.plain(suite.name), suite.function, formulation)
     planted = session.with_candidate(candidate)
-    verdicts = [verdict for case in suite.cases for verdict in planted.verdicts(suite, case, contract)]
-    assert [verdict.name for verdict in verdicts if verdict.status != "pass"] == []
+    cases = [case for case in visible_cases(suite) if contract in suite.contracts_of(case)]
+    verdicts = [verdict for case in cases for verdict in planted.verdicts(suite, case, contract)]
+    assert {verdict.status for verdict in verdicts} <= {"pass", "missing-output"}
+    assert any(verdict.status == "pass" for verdict in verdicts)
 
 
 @pytest.mark.parametrize("suite", REPOSITORY.suites.values(), ids=list(REPOSITORY.suites))
@@ -74,14 +102,6 @@ def test_no_fault_is_seen_where_there_is_none(session: Session, suite: Suite) ->
     """The plain candidate without a fault passes every case on which the faults are tried."""
     for case, verdicts in observe(session, suite, None, "float32").items():
         assert first_failure(verdicts) is None, case
-
-
-@pytest.mark.parametrize(("suite", "fault"), PAIRS, ids=[f"{suite.name}/{fault.name}" for suite, fault in PAIRS])
-def test_the_visibility_matrix_is_what_is_observed(session: Session, suite: Suite, fault: Fault) -> None:
-    """goldens/<suite>/visibility.md holds, for every fault, the two rows that a fresh run gives."""
-    text = (REPOSITORY.goldens / suite.name / VISIBILITY).read_text(encoding="utf-8")
-    for row in visibility_rows(session, suite, fault, "float32"):
-        assert row in text.splitlines()
 
 
 @pytest.mark.parametrize("suite", REPOSITORY.suites.values(), ids=list(REPOSITORY.suites))

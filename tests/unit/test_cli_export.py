@@ -111,7 +111,8 @@ def test_inputs_of_damaged_goldens_are_not_exported(toy):
 
 def test_a_format_that_would_round_the_inputs_is_refused(toy):
     """Inputs are exported exactly or not at all: exit code 2 with the value that would be rounded."""
-    contract = '[contract.eighth]\nstorage = "float8_e5m2"\naccumulation = "float32"\nrounding = "each operation"\n'
+    contract = '[contract.eighth]\nstorage = "float8_e5m2"\naccumulation = "float32"\n'
+    contract += 'products = "float32"\nrounding = "each operation"\n'
     toy.edit("tolerances.toml", "[contract.bfloat16]", contract + "[contract.bfloat16]")
     result = toy.karat("export", "toy", "--to", "out", "--contract", "eighth")
     assert result.code == 2

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from karat.compare import _BLOCK as BLOCK
-from karat.compare import compare, root_mean_square
+from karat.compare import Flat, compare, root_mean_square
 
 NAN, INF = math.nan, math.inf
 
@@ -15,7 +15,7 @@ NAN, INF = math.nan, math.inf
 def compared(candidate, golden, *, rtol=0.0, atol=0.0, judged=None):
     """Compare two things that become float64 arrays."""
     golden = np.asarray(golden, np.float64)
-    return compare(np.asarray(candidate, np.float64), golden, rtol=rtol, atol=atol, judged=judged)
+    return compare(np.asarray(candidate, np.float64), golden, Flat(rtol, atol), judged=judged)
 
 
 def test_the_statistics_are_those_of_the_definitions():
@@ -112,10 +112,10 @@ def test_an_error_of_exactly_the_tolerance_passes_and_the_next_number_fails(name
     exact = np.array([0.15625, -0.15625]).astype(dtype)
     beyond = (exact.view(f"u{dtype.itemsize}") + 1).view(dtype)
     golden = np.zeros(2)
-    assert compare(exact, golden, rtol=0, atol=0.15625).mismatched == 0
-    assert compare(exact, golden, rtol=0, atol=0.15625).used == 1
-    assert compare(beyond, golden, rtol=0, atol=0.15625).mismatched == 2
-    assert compare(beyond, golden, rtol=0, atol=0.15625).used > 1
+    assert compare(exact, golden, Flat(0, 0.15625)).mismatched == 0
+    assert compare(exact, golden, Flat(0, 0.15625)).used == 1
+    assert compare(beyond, golden, Flat(0, 0.15625)).mismatched == 2
+    assert compare(beyond, golden, Flat(0, 0.15625)).used > 1
 
 
 @pytest.mark.parametrize("golden", [8.0, -8.0])
@@ -128,7 +128,7 @@ def test_the_relative_tolerance_is_of_the_golden(golden):
 
 def test_candidates_of_low_precision_are_compared_in_float64():
     """The error of bfloat16's 1/3 is 171/512 - 1/3, not what is left of it in bfloat16."""
-    found = compare(np.array([1 / 3]).astype(ml_dtypes.bfloat16), np.array([1 / 3]), rtol=0, atol=1)
+    found = compare(np.array([1 / 3]).astype(ml_dtypes.bfloat16), np.array([1 / 3]), Flat(0, 1))
     assert found.max_abs == 171 / 512 - 1 / 3
     assert found.candidate == 171 / 512
 
@@ -213,7 +213,7 @@ def test_a_signalling_nan_is_a_nan(name, bits):
     """Uninitialised memory may hold any bits: a signalling NaN is a nonfinite element, not a warning."""
     dtype = np.dtype(getattr(ml_dtypes, name, name))
     candidate = np.array([bits], f"u{dtype.itemsize}").view(dtype)
-    assert compare(candidate, np.ones(1), rtol=0, atol=1).nonfinite == 1
+    assert compare(candidate, np.ones(1), Flat(0, 1)).nonfinite == 1
 
 
 @pytest.mark.parametrize(
@@ -245,7 +245,7 @@ def test_the_root_mean_square_is_computed_in_float64(name, judged):
 def test_exact_zeros_allow_nothing_where_the_golden_is_zero():
     """A masked probability is 0, not small: no tolerance applies there, and only there."""
     golden, candidate = np.array([0.0, 0.5, 0.0]), np.array([0.0, 0.5 + 1e-9, 1e-30])
-    assert compare(candidate, golden, rtol=0, atol=1e-6).mismatched == 0
-    found = compare(candidate, golden, rtol=0, atol=1e-6, exact_zeros=True)
+    assert compare(candidate, golden, Flat(0, 1e-6)).mismatched == 0
+    found = compare(candidate, golden, Flat(0, 1e-6), exact_zeros=True)
     assert (found.mismatched, found.worst) == (1, (2,))
-    assert compare(np.array([-0.0]), np.zeros(1), rtol=0, atol=0, exact_zeros=True).mismatched == 0
+    assert compare(np.array([-0.0]), np.zeros(1), Flat(0, 0), exact_zeros=True).mismatched == 0

@@ -1,4 +1,4 @@
-"""karat.compare: integers are equal or not, shapes too; an index may differ where the golden's values tie."""
+"""karat.exact: integers are equal or not, shapes too; an index may differ where the golden's values tie."""
 
 import math
 import re
@@ -6,15 +6,18 @@ import re
 import numpy as np
 import pytest
 
-from karat.compare import compare, compare_exactly, tied_indices
+from karat.compare import Flat, compare
+from karat.exact import compare_exactly, tied_indices
 
 INF = math.inf
 
 
 def tied(candidate, golden, values, *, rtol=0.0, atol=0.0625, sequential=False):
-    """Judge ties, by default within 2 * atol = 1/8, which binary numbers hold exactly."""
+    """Judge ties of values that may be off by atol + rtol * |value|, by default within 2 * atol = 1/8 of each other."""
     candidate, golden, values = np.array(candidate), np.array(golden), np.array(values, np.float64)
-    found = tied_indices(candidate, golden, values, rtol=rtol, atol=atol, sequential=sequential)
+    with np.errstate(invalid="ignore"):  # 0 times an infinity
+        allowed = atol + rtol * np.abs(values)
+    found = tied_indices(candidate, golden, values, allowed, sequential=sequential)
     assert found.shape == golden.shape
     assert found.dtype == bool
     return found.tolist()
@@ -28,14 +31,14 @@ def test_shapes_are_never_broadcast(shapes):
     candidate, golden = (np.ones(shape) for shape in shapes)
     message = re.escape(f"candidate {candidate.shape} and golden {golden.shape} differ in shape")
     with pytest.raises(ValueError, match=message):
-        compare(candidate, golden, rtol=1, atol=1)
+        compare(candidate, golden, Flat(1, 1))
     with pytest.raises(ValueError, match=message):
         compare_exactly(candidate.astype(int), golden.astype(int))
 
 
 def test_a_scalar_is_compared_like_any_array():
     """The index of a scalar's only element is ()."""
-    found = compare(np.array(2.0), np.array(1.0), rtol=0, atol=0.5)
+    found = compare(np.array(2.0), np.array(1.0), Flat(0, 0.5))
     assert (found.elements, found.mismatched, found.worst, found.candidate, found.golden) == (1, 1, (), 2.0, 1.0)
     assert compare_exactly(np.array(3), np.array(2)).worst == ()
 
@@ -43,7 +46,7 @@ def test_a_scalar_is_compared_like_any_array():
 def test_an_empty_array_has_no_elements():
     """Nothing is judged of an empty array, and the statistics say so."""
     for found in (
-        compare(np.ones((0, 3)), np.ones((0, 3)), rtol=0, atol=0),
+        compare(np.ones((0, 3)), np.ones((0, 3)), Flat(0, 0)),
         compare_exactly(np.ones(0, int), np.ones(0, int)),
     ):
         assert (found.elements, found.mismatched, found.used, found.rms_abs, found.worst) == (0, 0, 0.0, 0.0, None)
@@ -105,24 +108,34 @@ def test_nothing_accepted_is_nothing_excused():
         ([1, 5, 5.125, 3], 1, 0, 0.0624, False),
         ([1, 5, 5.125, 3], 3, 0, 0.0625, False),
         ([1, 5, 5, 3], 1, 0, 0, True),
-        ([0, 7, 8, 0], 1, 0.0625, 0, True),
-        ([0, 9, 8, 0], 1, 0.0625, 0, True),
-        ([0, 7, -8, 0], 1, 0.0625, 0, False),
-        ([0, 6.875, 8, 0], 1, 0.0625, 0.0625, True),
+        ([0, 3, 4, 0], 1, 0.125, 0, False),
+        ([0, 3, 4, 0], 1, 0.1875, 0, True),
+        ([0, 4, 3, 0], 1, 0.1875, 0, True),
+        ([0, 3, -4, 0], 1, 0.1875, 0, False),
+        ([0, 3, 4, 0], 1, 0.125, 0.0625, True),
         ([1, 5, 5, 3], -3, 0, 1, False),
         ([1, 5, 5, 3], 4, 0, 100, False),
         ([1, math.nan, 5, 3], 1, 0, 100, False),
     ],
-    ids=["tie", "just not", "not", "equal", "rtol", "either way", "other sign", "both", "negative", "beyond", "NaN"],
+    ids=["tie", "just not", "not", "equal", "small", "rtol", "either way", "sign", "both", "negative", "beyond", "NaN"],
 )
 def test_an_index_ties_where_the_values_are_within_two_tolerances(values, candidate, rtol, atol, expected):
-    """Two values tie if they differ by at most 2 * (atol + rtol * |value|), the value at the golden's index, here 2."""
+    """Two values tie if they differ by at most the root of 2 times the root of the sum of their allowances' squares."""
     assert tied([candidate], [2], [values], rtol=rtol, atol=atol) == [expected]
 
 
-def test_the_tolerance_is_of_the_golden_s_choice():
-    """The relative part is of the value that the golden chose: 7 ties with 8, though 8 does not tie with 7."""
-    assert tied([1, 0], [0, 1], [[8, 7], [8, 7]], rtol=0.0625, atol=0) == [True, False]
+@pytest.mark.parametrize(("apart", "expected"), [(10.0, True), (10.001, False), (-10.0, True), (-10.001, False)])
+def test_a_tie_counts_what_both_values_may_be_off_by(apart, expected):
+    """Both values may err: with allowances of 1 and 7 they tie within sqrt(2 * (1 + 49)) = 10, whichever was chosen."""
+    values, allowed = np.array([[0.0, apart]] * 2), np.array([[1.0, 7.0]] * 2)
+    assert tied_indices(np.array([1, 0]), np.array([0, 1]), values, allowed).tolist() == [expected] * 2
+
+
+def test_a_top_k_has_the_allowance_of_each_of_its_values():
+    """Of several choices from one row each is judged by what its own value may be off by."""
+    values, allowed = np.array([[5.0, 4, 3, 2]]), np.array([[0.0, 0, 1, 1]])
+    found = tied_indices(np.array([[1, 3]]), np.array([[0, 2]]), values, allowed)
+    assert found.tolist() == [[False, True]]
 
 
 @pytest.mark.parametrize(
@@ -197,5 +210,6 @@ def test_equal_infinities_tie(candidate, rtol):
 @pytest.mark.parametrize("rtol", [0.0, 0.01])
 @pytest.mark.parametrize("chosen", [INF, -INF])
 def test_a_finite_value_ties_with_no_infinity(chosen, rtol):
-    """An infinite value does not make the tolerance infinite."""
+    """An infinite value does not make the tolerance infinite, be it the golden's choice or the candidate's."""
+    assert tied([0, 0], [1, 1], [[chosen, 2, -chosen]] * 2, rtol=rtol) == [False, False]
     assert tied([1, 2], [0, 0], [[chosen, 2, -chosen]] * 2, rtol=rtol) == [False, False]

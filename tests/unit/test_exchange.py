@@ -35,7 +35,7 @@ VALUES = np.array([1.0, 2.0], np.float32)
 
 def contract(storage):
     """Return a contract of a storage format."""
-    return Contract(f"{storage}-mine", storage, "float32", "each operation")
+    return Contract(f"{storage}-mine", storage, "float32", "float32", "each operation")
 
 
 def dump(folder, kind, arrays):

@@ -260,27 +260,32 @@ def test_a_half_written_freeze_is_no_finding(toy):
     assert toy.karat("gate").code == 0
 
 
+def visibility_findings(toy, text=None):
+    """Return the findings about the visibility table of a suite that must have one, with a text or without."""
+    (toy.root / "generators" / "toy_formulations.py").write_text("FORMULATIONS = ()\n", encoding="utf-8")
+    if text is not None:
+        (toy.goldens / "visibility.md").write_text(text, encoding="utf-8")
+    found = gate.inspect(toy.repository)
+    assert {finding.file for finding in found} <= {"goldens/toy/visibility.md", "goldens/toy/evidence.json"}
+    return [finding for finding in found if finding.file == "goldens/toy/visibility.md"]
+
+
 def test_a_visibility_table_of_other_goldens_is_stale(toy):
-    """Hashes form a chain: what was computed from the goldens names the manifest that it was computed from."""
-    text = goldens.sealed("of the goldens with the manifest 0000")
-    (toy.goldens / "visibility.md").write_text(text, encoding="utf-8")
-    [finding] = gate.inspect(toy.repository)
-    assert (finding.kind, finding.file) == ("stale", "goldens/toy/visibility.md")
-    assert FREEZE in finding.message
+    """Hashes form a chain: what was computed from the goldens says from what it was computed."""
+    [finding] = visibility_findings(toy, goldens.sealed("of other sources: 0000"))
+    assert finding.kind == "stale"
+    assert "run: python -m nox -s evidence -- toy" in finding.message
 
 
 def test_an_edited_visibility_table_is_damaged(toy):
     """Its last line hashes all above it: a row that somebody improves by hand is found."""
     text = goldens.sealed("one row\nanother").replace("another", "a better one")
-    (toy.goldens / "visibility.md").write_text(text, encoding="utf-8")
-    assert [finding.kind for finding in gate.inspect(toy.repository)] == ["damaged"]
+    assert [finding.kind for finding in visibility_findings(toy, text)] == ["damaged"]
 
 
 def test_a_missing_visibility_table_is_missing(toy):
-    """Where faults are catalogued, the table of what the goldens see is part of the goldens."""
-    (toy.root / "generators" / "toy_faults.py").write_text("FAULTS = ()\n", encoding="utf-8")
-    [finding] = gate.inspect(toy.repository)
-    assert (finding.kind, finding.file) == ("missing", "goldens/toy/visibility.md")
+    """Where evidence is wanted, the table of what the goldens see is part of it."""
+    assert [finding.kind for finding in visibility_findings(toy)] == ["missing"]
 
 
 def test_a_unit_that_was_widened_is_damaged(toy):

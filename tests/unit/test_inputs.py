@@ -193,8 +193,17 @@ def test_a_recipe_is_described_as_json_its_kind_first(recipe, expected):
 
 def test_the_description_tells_recipes_apart():
     """Every field of a recipe stands in its description, so that a change to any of them is seen."""
-    described = inputs.describe(Dyadic((2,), "k", -3, offset=5, narrow=True, quiet_period=7, quiet_shift=4))
-    fields = {"exponent": -3, "offset": 5, "narrow": True, "quiet_period": 7, "quiet_shift": 4}
+    described = inputs.describe(
+        Dyadic((2,), "k", -3, offset=5, narrow=True, quiet_period=7, quiet_shift=4, row_exponents=(1, -2))
+    )
+    fields = {
+        "exponent": -3,
+        "offset": 5,
+        "narrow": True,
+        "quiet_period": 7,
+        "quiet_shift": 4,
+        "row_exponents": (1, -2),
+    }
     assert described == {"recipe": "dyadic", "shape": (2,), "key": "k", "dtype": "float32", **fields}
 
 

@@ -39,7 +39,19 @@ def verdict(checkpoint="h.0.scores", status="pass", text="", statistics=None, ca
     """Return a verdict on a checkpoint of the suite above, with the tolerance above where values were compared."""
     tolerance = TOLERANCE if statistics is not None and statistics is not WRONG_INDEX else None
     shape = SUITE.case(case).checkpoint(checkpoint).kept_shape
-    return Verdict("demo", case, "float32", checkpoint, status, shape, statistics, tolerance, 2.0, text, first)
+    return Verdict(
+        "demo",
+        case,
+        "float32",
+        checkpoint,
+        status,
+        shape,
+        statistics,
+        tolerance,
+        rms=2.0,
+        text=text,
+        first_divergence=first,
+    )
 
 
 PASSED = verdict("h.0.out", statistics=FINE)

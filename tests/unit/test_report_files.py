@@ -30,7 +30,19 @@ FORBIDDEN = "".join(map(chr, [*range(9), 11, 12, *range(14, 32), 0xD800, 0xDFFF,
 def verdict(status="mismatch", *, case="small", checkpoint="h.0.out", statistics=OFF, text="", first=False):
     """Return a verdict on a checkpoint of the suite above."""
     tolerance = None if statistics is None else TOLERANCE
-    return Verdict("demo", case, "float32", checkpoint, status, (2, 3), statistics, tolerance, 2.0, text, first)
+    return Verdict(
+        "demo",
+        case,
+        "float32",
+        checkpoint,
+        status,
+        (2, 3),
+        statistics,
+        tolerance,
+        rms=2.0,
+        text=text,
+        first_divergence=first,
+    )
 
 
 def told(status, case="small", text="why"):

@@ -181,7 +181,8 @@ def test_what_does_not_exist_is_a_usage_error(toy, select, contracts, text):
 
 def test_a_contract_that_no_selected_suite_declares_is_a_usage_error(toy):
     """A contract of tolerances.toml that a suite does not declare would compare nothing."""
-    contract = '[contract.float16]\nstorage = "float16"\naccumulation = "float32"\nrounding = "each operation"\n'
+    contract = '[contract.float16]\nstorage = "float16"\naccumulation = "float32"\n'
+    contract += 'products = "float16"\nrounding = "each operation"\n'
     toy.edit("tolerances.toml", "[contract.bfloat16]", contract + "[contract.bfloat16]")
     with pytest.raises(
         UsageError, match="no selected suite declares the contract float16; declared: bfloat16, float32"

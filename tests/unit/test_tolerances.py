@@ -1,5 +1,6 @@
 """karat.tolerances: what tolerances.toml says is what is applied; what it does not say is an error by name."""
 
+import json
 import re
 
 import pytest
@@ -11,11 +12,13 @@ CONTRACTS = """
 [contract.float32]
 storage = "float32"
 accumulation = "float32"
+products = "float32"
 rounding = "each operation"
 
 [contract.bfloat16]
 storage = "bfloat16"
 accumulation = "float32"
+products = "bfloat16"
 rounding = "each operation"
 """
 CLASSES = """
@@ -66,7 +69,7 @@ def one_override(keys):
 def test_a_contract_is_what_its_table_says(tmp_path):
     """A contract is a row of tolerances.toml: storage, accumulation, how often it rounds."""
     found = read(tmp_path, CONTRACTS + CLASSES)
-    assert found.contract("bfloat16") == Contract("bfloat16", "bfloat16", "float32", "each operation")
+    assert found.contract("bfloat16") == Contract("bfloat16", "bfloat16", "float32", "bfloat16", "each operation")
     assert list(found.contracts) == ["float32", "bfloat16"]
 
 
@@ -140,7 +143,6 @@ BAD_ROWS = {
     "NaN": ('{ rtol = nan, atol_rms = 0, reason = "x" }', "rtol = nan is not a number"),
     "infinity": ('{ rtol = 0, atol_rms = inf, reason = "x" }', "atol_rms = inf is not a number"),
     "text": ('{ rtol = "0.1", atol_rms = 0, reason = "x" }', "rtol = '0.1' is not a number"),
-    "no table": ("0.1", "must be a table"),
 }
 
 
@@ -150,23 +152,32 @@ def test_a_bad_row_is_an_error_by_name(tmp_path, row, message):
     refuse(tmp_path, one_class(row), rf"\[class\.default\.float32\].*{message}")
 
 
+GOOD_CONTRACT = {"storage": "float32", "accumulation": "float32", "products": "float32", "rounding": "each operation"}
 BAD_CONTRACTS = {
-    "unknown key": ('storage="float32"\naccumulation="float32"\nrounding="x"\nu=1', "unknown key 'u'"),
-    "missing key": ('storage="float32"\nrounding="x"', r"lacks \['accumulation'\]"),
-    "unknown storage": (
-        'storage="float23"\naccumulation="float32"\nrounding="x"',
-        "storage 'float23' is not one of float64, ",
-    ),
-    "unknown accumulation": ('storage="float32"\naccumulation="f4"\nrounding="x"', "accumulation 'f4' is not one of"),
-    "a list for a format": ('storage=["float32"]\naccumulation="float32"\nrounding="x"', "storage"),
-    "a number for text": ('storage="float32"\naccumulation="float32"\nrounding=1', "rounding"),
+    "unknown key": ({"u": 1}, "unknown key 'u'; known: accumulation, products, rounding, storage"),
+    "no accumulation": ({"accumulation": None}, r"lacks \['accumulation'\]"),
+    "no products": ({"products": None}, r"lacks \['products'\]"),
+    "no rounding": ({"rounding": None}, r"lacks \['rounding'\]"),
+    "unknown storage": ({"storage": "float23"}, "storage 'float23' is not one of float64, "),
+    "stored in a format of products": ({"storage": "tfloat32"}, "storage 'tfloat32' is not one of"),
+    "unknown accumulation": ({"accumulation": "f4"}, "accumulation 'f4' is not one of"),
+    "accumulated in a format of products": ({"accumulation": "tfloat32"}, "accumulation 'tfloat32' is not one of"),
+    "unknown products": ({"products": "tf32"}, "products 'tf32' is not one of float64, .*tfloat32"),
+    "unknown rounding": ({"rounding": "twice"}, "rounding = 'twice' is not one of each operation, once"),
+    "rounding in capitals": ({"rounding": "Once"}, "rounding = 'Once' is not one of"),
+    "a list for a format": ({"storage": ["float32"]}, "storage"),
+    "a list for products": ({"products": ["float32"]}, "products"),
+    "a number for text": ({"rounding": 1}, "rounding"),
+    "a list for text": ({"rounding": ["once"]}, "rounding"),
 }
 
 
 @pytest.mark.parametrize(("keys", "message"), BAD_CONTRACTS.values(), ids=BAD_CONTRACTS)
 def test_a_bad_contract_is_an_error_by_name(tmp_path, keys, message):
     """An unknown key, a missing one and a value that is no number format each fail by name."""
-    refuse(tmp_path, f"[contract.mine]\n{keys}\n", rf"\[contract\.mine\].*{message}")
+    given = {key: value for key, value in (GOOD_CONTRACT | keys).items() if value is not None}
+    lines = "\n".join(f"{key} = {json.dumps(value)}" for key, value in given.items())
+    refuse(tmp_path, f"[contract.mine]\n{lines}\n", rf"\[contract\.mine\].*{message}")
 
 
 BAD_OVERRIDES = {
@@ -187,7 +198,7 @@ def test_a_bad_override_is_an_error_by_name(tmp_path, keys, message):
 BAD_FILES = {
     "unknown table": (
         "[klass.default]\n",
-        "the file has the unknown key 'klass'; known: class, contract, override, schema",
+        "the file has the unknown key 'klass'; known: class, contract, override, schema, signatures",
     ),
     "undeclared contract": (
         '[class.default]\nfloat16 = { rtol = 0, atol_rms = 0, reason = "x" }',
@@ -197,6 +208,7 @@ BAD_FILES = {
     "one contract is a number": ("[contract]\nfloat32 = 1\n", r"\[contract\.float32\] must be a table"),
     "class is a list": ("class = []\n", "class must be a table"),
     "one class is a number": ("[class]\ndefault = 1\n", "class.default"),
+    "one row is a number": ("[class.default]\nfloat32 = 0.1\n", r"\[class\.default\] has the unknown key 'float32'"),
     "override is a number": ("override = 1\n", "override"),
     "override is one table": ('[override]\nsuite="x"\nrtol=0\natol_rms=0\nreason="x"\n', "override"),
     "override is a list of numbers": ("override = [1]\n", "override"),

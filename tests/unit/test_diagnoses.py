@@ -1,0 +1,213 @@
+"""karat.diagnoses: a wrong output is a catalogued fault, a simple change, or less precise than was promised."""
+
+import math
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from karat import noise
+from karat.diagnoses import lower_precisions
+from karat.signatures import Signature
+from karat.tolerances import Contract, Tolerances
+
+RANDOM = np.random.Generator(np.random.Philox(key=71))
+GOLDEN = RANDOM.standard_normal((20, 50)).astype(np.float32).astype(np.float64)
+NORMAL = RANDOM.standard_normal(GOLDEN.shape)
+AXES = {"out": {"axes": ("token", "channel")}}
+
+
+def frozen(bench, golden=GOLDEN, *, sizes=(1.0, 1.0, 1.0), faults=(), **given):
+    """Return a bench of one checkpoint whose noise is so many units of rounding, accumulation, products."""
+    size = np.sqrt(np.abs(golden) ** 2 + 0.1)
+    scales = {kind: noise.encode(factor * size) for kind, factor in zip(noise.KINDS, sizes, strict=True)}
+    return bench({"out": golden}, {"out": scales}, {"out": list(faults)}, points=AXES, **given)
+
+
+def told(bench, candidate, contract="float32", **given):
+    """Return the diagnoses of an output that must be a mismatch."""
+    (verdict,) = frozen(bench, **given).judge({"out": candidate}, contract)
+    assert verdict.status == "mismatch"
+    return list(verdict.diagnosis)
+
+
+def noisy(unit, size=1.0):
+    """Return the golden with errors as of a format with a unit roundoff."""
+    return GOLDEN + unit * size * np.sqrt(GOLDEN**2 + 0.1) * NORMAL
+
+
+def bits_of(text):
+    """Return the effective bits that a diagnosis tells."""
+    found = re.search(r"about (\d+\.\d) effective bits where (\d+) are promised", text)
+    assert found is not None, text
+    return float(found[1]), int(found[2])
+
+
+# --- less than was promised ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "unit", "sizes"),
+    [
+        ("bfloat16", 2.0**-8, (1, 0.01, 0.01)),
+        ("float16", 2.0**-11, (1, 0.01, 0.01)),
+        ("tfloat32", 2.0**-11, (0.01, 0.01, 1)),
+        ("sums accumulated in float16", 2.0**-11, (0.01, 1, 0.01)),
+        ("sums accumulated in bfloat16", 2.0**-8, (0.01, 1, 0.01)),
+    ],
+)
+def test_a_lower_precision_is_named_with_its_effective_bits(bench, name, unit, sizes):
+    """Errors of the size of another format, where float32 is promised, are told as what they are of."""
+    (found,) = told(bench, noisy(unit), sizes=sizes)
+    assert (found.fault, found.text.split(":")[0]) == ("precision", f"errors as of {name}")
+    bits, promised = bits_of(found.text)
+    sigma = 2.0**-24 * math.sqrt(sizes[0] ** 2 + sizes[1] ** 2)
+    assert promised == 24
+    assert bits == pytest.approx(24 - math.log2(unit / sigma), abs=0.15)
+    assert found.strength == pytest.approx(bits, abs=0.051)
+
+
+def test_the_nearest_lower_precision_is_named(bench):
+    """Errors of 11 bits are not called errors of 8, which would allow them too."""
+    (found,) = told(bench, noisy(2.0**-11), sizes=(1, 0.01, 0.01))
+    assert "errors as of float16:" in found.text
+    (found,) = told(bench, noisy(2.0**-11, size=4), sizes=(1, 0.01, 0.01))
+    assert "errors as of bfloat16:" in found.text
+
+
+def test_a_candidate_that_rounds_to_fewer_bits_is_told_its_grid_too(bench):
+    """Where the values themselves are bfloat16 numbers both are said: the grid, and that the errors are of it."""
+    import ml_dtypes
+
+    coarse = GOLDEN.astype(ml_dtypes.bfloat16).astype(np.float32)
+    faults = {found.fault: found.text for found in told(bench, coarse, sizes=(1, 0.01, 0.01))}
+    assert faults.keys() == {"grid", "precision"}
+    assert "bfloat16" in faults["grid"]
+
+
+@pytest.mark.parametrize("contract", ["bfloat16-once", "float16-once"])
+def test_one_more_rounding_than_promised_is_named(bench, contract):
+    """Under a contract that rounds once, errors as of rounding each operation are told so."""
+    unit = 2.0**-8 if contract.startswith("b") else 2.0**-11
+    found = [d for d in told(bench, noisy(unit), contract, sizes=(1, 0.01, 0.01)) if d.fault == "precision"]
+    storage = contract.removesuffix("-once")
+    assert len(found) == 1
+    assert f"errors as of {storage}, each operation rounded, where one rounding at the end is promised" in found[0].text
+
+
+def test_errors_that_no_precision_has_are_not_called_one(bench):
+    """One wrong element, or errors as large as the values, are no lower precision."""
+    candidate = GOLDEN.copy()
+    candidate[3, 7] += 100
+    assert [found.fault for found in told(bench, candidate)] == ["part", "part"]
+    assert "precision" not in [found.fault for found in told(bench, RANDOM.standard_normal(GOLDEN.shape))]
+
+
+def test_what_is_explained_is_not_called_imprecise(bench):
+    """A factor within the errors of bfloat16 is a factor, not a lower precision."""
+    assert [found.fault for found in told(bench, GOLDEN * (1 + 2.0**-9))] == ["scale"]
+
+
+def test_lower_precisions_are_sorted_and_lower():
+    """Every one allows more than what is promised; once before each operation; nothing is promised in float8."""
+    each = "each operation"
+    contracts = {
+        name: Contract(name, storage, "float32", products, rounding)
+        for name, storage, products, rounding in (
+            ("bfloat16", "bfloat16", "bfloat16", each),
+            ("float16-once", "float16", "float32", "once"),
+            ("tfloat32", "float32", "tfloat32", each),
+            ("float32", "float32", "float32", each),
+        )
+    }
+    tolerances = Tolerances(Path("t"), contracts, {}, ())
+    names = [text for _, text in lower_precisions(contracts["float32"], tolerances)]
+    assert [name for name in names if "accumulated" not in name] == ["tfloat32", "bfloat16"]
+    assert "sums accumulated in float32" not in names
+    assert names.index("sums accumulated in float16") < names.index("sums accumulated in bfloat16")
+    once = [text for _, text in lower_precisions(contracts["float16-once"], tolerances)]
+    assert once[0] == "float16, each operation rounded, where one rounding at the end is promised"
+    assert "float32" not in once
+
+
+# --- faults and simple changes ---------------------------------------------------------------------------------------
+
+
+def fault(name, direction, error=1e-3):
+    """Return a signature under float32."""
+    return Signature(name, f"{name} is missing", direction.reshape(-1), {"float32": error})
+
+
+def test_a_mismatch_is_called_by_the_fault_that_made_it(bench):
+    """Of the catalogue the one that explains the error is named, though all are tried; it is not called imprecise."""
+    faults = [fault("bias", np.broadcast_to(RANDOM.standard_normal(50), GOLDEN.shape)), fault("mask", NORMAL)]
+    (found,) = told(bench, noisy(2.0**-25) + faults[1].direction.reshape(GOLDEN.shape), faults=faults)
+    assert (found.fault, found.strength) == ("mask", pytest.approx(1, abs=0.05))
+    assert found.text.startswith("mask is missing (strength 1.0")
+
+
+def test_a_fault_and_a_simple_change_are_both_told(bench):
+    """Where a catalogued fault is a factor too, the name comes first."""
+    found = told(bench, 8 * GOLDEN, faults=[fault("scale_missing", 7 * GOLDEN)])
+    assert [diagnosis.fault for diagnosis in found] == ["scale_missing", "scale"]
+    assert "golden × 8" in found[1].text
+
+
+def test_padding_has_no_part_in_a_fault(bench):
+    """Directions are of the judged elements; what stands in padding changes nothing."""
+    mask = np.ones((20, 50), int)
+    mask[:, :30] = 0
+    judged = mask.astype(bool)
+    candidate = GOLDEN + np.where(judged, NORMAL, 1e6)
+    given = bench(
+        {"out": GOLDEN},
+        {"out": {kind: noise.encode(np.ones(GOLDEN.shape)) for kind in noise.KINDS}},
+        {"out": [fault("mask", NORMAL[judged])]},
+        points=AXES,
+        padding={"channel": mask},
+    )
+    (verdict,) = given.judge({"out": candidate})
+    assert [found.fault for found in verdict.diagnosis] == ["mask"]
+
+
+def test_wrong_integers_are_named_if_they_are_just_those_of_a_fault(bench):
+    """A direction of integers is exact: another difference, however near, is another mistake."""
+    golden = np.arange(12).reshape(3, 4)
+    shift = Signature("shift", "the index is one off", np.ones(12), {})
+    given = bench({"index": golden}, faults={"index": [shift]})
+    (verdict,) = given.judge({"index": golden + 1})
+    assert [found.fault for found in verdict.diagnosis] == ["shift"]
+    assert verdict.diagnosis[0].text == "the index is one off (the integers are just those)"
+    other = golden + 1
+    other[2, 3] += 1
+    assert given.judge({"index": other})[0].diagnosis == ()
+
+
+def test_only_the_first_divergence_is_diagnosed(bench):
+    """An error travels downstream: what follows the first divergence has no diagnosis of its own."""
+    scales = {kind: noise.encode(np.ones(GOLDEN.shape)) for kind in noise.KINDS}
+    given = bench({"first": GOLDEN, "second": GOLDEN}, dict.fromkeys(("first", "second"), scales))
+    first, second = given.judge({"first": 2 * GOLDEN, "second": 3 * GOLDEN})
+    assert [found.fault for found in first.diagnosis] == ["scale"]
+    assert second.diagnosis == ()
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (0, 3)], ids=str)
+def test_small_outputs_are_no_failure_of_karat(bench, shape):
+    """A checkpoint of one element, or of none, is diagnosed as little as need be."""
+    golden = np.ones(shape)
+    scales = {kind: noise.encode(golden) for kind in noise.KINDS}
+    (verdict,) = bench({"out": golden}, {"out": scales}, {"out": [fault("f", golden)]}).judge({"out": golden + 1})
+    assert verdict.status == ("pass" if 0 in shape else "mismatch")
+
+
+def test_a_zero_golden_is_no_failure_of_karat(bench):
+    """A checkpoint that is 0 everywhere, without any noise, is exact: what is not 0 is a mismatch, named if known."""
+    golden = np.zeros((4, 20))
+    scales = {kind: noise.encode(golden) for kind in noise.KINDS}
+    given = bench({"out": golden}, {"out": scales}, {"out": [fault("leak", np.ones((4, 20)), 1e-9)]})
+    (right,), (wrong,) = given.judge({}), given.judge({"out": golden + 1})
+    assert right.status == "pass"
+    assert wrong.status == "mismatch"
+    assert wrong.diagnosis[0].fault == "leak"
