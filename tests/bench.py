@@ -14,13 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
-sys.path.append(str(Path(__file__).parent))
-
-import bench_rivals
-
 from karat import cli
 from karat.compare import Predicted, Scale, compare
-from karat.suites import find_repository
+from karat.suites import find_repository, load_by_path
 
 REPEATS = 5
 ELEMENTS = 1 << 26
@@ -121,4 +117,4 @@ if __name__ == "__main__":
     os.chdir(find_repository(Path(__file__).parent).root)
     bench_commands()
     bench_compare()
-    bench_rivals.main()
+    load_by_path(Path(__file__).with_name("bench_rivals.py")).main()

@@ -5,7 +5,6 @@ a correct run if it rejects one checkpoint of it (formulation x case x checkpoin
 accepts every checkpoint of every case. Part of `nox -s bench`.
 """
 
-import sys
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -16,19 +15,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-sys.path.append(str(Path(__file__).parent))
-
-from rivals import RIVALS, Comparison
-
 from karat import formats
 from karat.candidates import Failure, Request
 from karat.faults import Fault, FaultyCandidate, Formulation, load_faults, load_formulations, visible_cases
 from karat.session import Session
 from karat.suites import Case, Suite, find_repository, load_by_path
 
+rivals = load_by_path(Path(__file__).with_name("rivals.py"))
+
 CONTRACTS = ("float32", "bfloat16", "float16")
 OWN = "karat"
-RULES = (OWN, *(rival.name for rival in RIVALS))
+RULES = (OWN, *(rival.name for rival in rivals.RIVALS))
 
 
 def trials(suite: Suite) -> list[tuple[str, Formulation | Fault]]:
@@ -48,7 +45,7 @@ def eager_outputs(suite: Suite, case: Case, contract: str, arrays: dict[str, NDA
 
 def comparisons(
     session: Session, suite: Suite, case: Case, contract: str, outcome: Any, eager: dict[str, Any]
-) -> Iterator[Comparison | None]:
+) -> Iterator[Any]:
     """Yield each float checkpoint as a comparison, None where there is nothing of the golden's shape to compare."""
     for point in case.checkpoints:
         if point.dtype != "storage" or point.follows or point.name not in eager:
@@ -64,9 +61,9 @@ def comparisons(
         golden = session.goldens(suite).golden(case.name, point.name)
         cut = point.kept_index
         if judged is not None:  # rows of padding are nobody's business
-            yield Comparison(tensor.load()[cut][where], golden[where], eager[point.name][cut][where], contract)
+            yield rivals.Comparison(tensor.load()[cut][where], golden[where], eager[point.name][cut][where], contract)
         else:
-            yield Comparison(tensor.load()[cut], golden, eager[point.name][cut], contract)
+            yield rivals.Comparison(tensor.load()[cut], golden, eager[point.name][cut], contract)
 
 
 @dataclass
@@ -90,7 +87,7 @@ def refusals(
     found = list(comparisons(session, suite, case, contract, outcome, eager))
     verdicts = session.verdicts(suite, case, contract)
     refused = {OWN: sum(verdict.status not in ("pass", "missing-output") for verdict in verdicts)}
-    for rival in RIVALS:
+    for rival in rivals.RIVALS:
         if contract in rival.formats:
             refused[rival.name] = sum(comparison is None or not rival.accepts(comparison) for comparison in found)
     return len(found), refused
@@ -130,7 +127,7 @@ def main() -> None:
     tried_on = ", ".join(f"{count.compared[c]:,} and {count.faults[c]} under {c}" for c in CONTRACTS)
     print(f"correct runs rejected / faults missed, of {tried_on}")
     print(f"| rule | {' | '.join(CONTRACTS)} |\n|---|{'---|' * len(CONTRACTS)}")
-    formats_of = {rival.name: rival.formats for rival in RIVALS}
+    formats_of = {rival.name: rival.formats for rival in rivals.RIVALS}
     for name in RULES:
         cells = [
             f"{count.rejected[name, c] / count.compared[c]:.1%} / {count.missed[name, c] / count.faults[c]:.1%}"

@@ -99,9 +99,10 @@ class Statistics:
         nmse: sum of squared errors over the golden's sum of squares; reported, never deciding.
         rms_sigma: root mean square of error / sigma; None for a flat allowance, as all below.
         max_sigma: largest |error| / sigma.
-        row_sigma: largest root mean square of a row. A row is the last axis, or as many of the last axes as have 16
-            elements.
+        row_sigma: root mean square of the worst row. A row is the last axis, or as many of the last axes as have 16
+            elements; the worst has the largest mean square, less what one element at its limit makes of it.
         row: index of that row along the axes before.
+        row_elements: how many of its elements are judged.
         slices: for each axis before the rows: its number, the index whose slice has the largest root mean square, and
             that: the worst batch, head, query.
         gain: g of the least-squares fit of g * golden to the error, weighted by 1 / sigma^2; 0 is right.
@@ -127,6 +128,7 @@ class Statistics:
     max_sigma: float | None = None
     row_sigma: float | None = None
     row: tuple[int, ...] | None = None
+    row_elements: int = 0
     slices: tuple[tuple[int, int, float], ...] = ()
     gain: float | None = None
     gain_error: float | None = None
@@ -254,7 +256,7 @@ class _Plan:
         rows = golden.size // self.row_length if golden.size else 0
         self.row_sums, self.row_counts = np.zeros(rows), np.zeros(rows)
         if isinstance(allowance, Predicted):
-            self.unit = max((scale.top for scale in allowance.scales), default=0.0) or allowance.floor or 1.0
+            self.unit = max(allowance.floor, *(scale.top for scale in allowance.scales), 0.0) or 1.0
             self.scales = [
                 (scale.codes.reshape(-1), np.float32(scale.top / self.unit / _LARGEST_CODE))
                 for scale in allowance.scales
@@ -335,12 +337,13 @@ class _Plan:
         totals.max_abs = max(totals.max_abs, largest)
         np.divide(error, y, out=relative)
         largest = _largest(relative)
-        if not math.isfinite(largest):  # the golden is 0 somewhere
+        with_zeros = not math.isfinite(largest)  # the golden is 0 somewhere
+        if with_zeros:
             relative[y == 0] = 0
             largest = _largest(relative)
         totals.max_rel = max(totals.max_rel, largest)
         # An error of r |y| is r f 2^(p-1) units in the last place, where y = f 2^k and 1 <= f < 2.
-        if 2 * largest * self.ulp_scale > totals.max_ulp:
+        if with_zeros or 2 * largest * self.ulp_scale > totals.max_ulp:
             magnitude = np.maximum(np.abs(y), self.smallest_normal)
             fraction = ((magnitude.view(np.uint64) & _FRACTION) | _ONE).view(np.float64)
             totals.max_ulp = max(totals.max_ulp, _largest(error / magnitude * fraction) * self.ulp_scale)
@@ -364,8 +367,8 @@ class _Plan:
     ) -> None:
         """Judge by sigma, in float32: the codes of a scale span 31 powers of two, its squares 62 of 126 there are."""
         cut, sigma = slice(start, start + y.size), work.sigma
-        np.copyto(work.z, error, casting="same_kind")
-        np.copyto(work.t, y, casting="same_kind")
+        np.multiply(error, 1 / self.unit, out=work.z, casting="same_kind")
+        np.multiply(y, 1 / self.unit, out=work.t, casting="same_kind")
         sigma.fill((allowance.floor / self.unit) ** 2 + _TINY)
         for codes, factor in self.scales:
             scale = _decoded(codes[cut], work.bits)
@@ -379,9 +382,8 @@ class _Plan:
             np.divide(np.square(outside), sigma, out=scaled, casting="same_kind")
             rounding = (np.square(allowance.last_relative * y) + allowance.last_floor**2) / self.unit**2
             np.sqrt(sigma + rounding, out=sigma, casting="same_kind")
-        work.z *= np.float32(1 / self.unit)
         work.z /= sigma  # error / sigma
-        work.t /= sigma  # golden / sigma, in units of `unit`
+        work.t /= sigma  # golden / sigma
         if allowance.interval is None:
             np.square(work.z, out=scaled)
         self._peak(totals, scaled, allowance.max_sigma**2, start)
@@ -433,17 +435,20 @@ class _Plan:
 
     def _sigma_statistics(self, total: _Totals) -> dict[str, Any]:
         scaled, gain, gain_weight, bias = (float(value) for value in total.sums[3:])
-        means = np.sqrt(self.row_sums / np.maximum(self.row_counts, 1))
         leading = self.shape[: len(self.shape) - self.row_axes]
-        row = int(np.nan_to_num(means, nan=math.inf).argmax()) if means.size else -1
+        counts = np.maximum(self.row_counts, 1)
+        one_at_its_limit = self.allowance.max_sigma**2 if isinstance(self.allowance, Predicted) else 0.0
+        excess = (self.row_sums - one_at_its_limit) / counts
+        row = int(np.where(np.isnan(excess), math.inf, excess).argmax()) if excess.size else -1
         return {
             "rms_sigma": math.sqrt(scaled / total.finite) if total.finite else 0.0,
             "max_sigma": math.sqrt(total.peak),
-            "row_sigma": float(means[row]) if row >= 0 else 0.0,
+            "row_sigma": math.sqrt(self.row_sums[row] / counts[row]) if row >= 0 else 0.0,
             "row": _unravel(row, leading) if row >= 0 else None,
-            "slices": tuple(self._worst_slice(axis, leading) for axis in range(len(leading)) if means.size),
-            "gain": gain * self.unit / gain_weight if gain_weight > 0 else 0.0,
-            "gain_error": self.unit * gain_weight**-0.5 if gain_weight > 0 else math.inf,
+            "row_elements": int(self.row_counts[row]) if row >= 0 else 0,
+            "slices": tuple(self._worst_slice(axis, leading) for axis in range(len(leading)) if excess.size),
+            "gain": gain / gain_weight if gain_weight > 0 else 0.0,
+            "gain_error": gain_weight**-0.5 if gain_weight > 0 else math.inf,
             "bias": bias / total.finite if total.finite else 0.0,
             "bias_error": total.finite**-0.5 if total.finite else math.inf,
         }
@@ -491,7 +496,7 @@ def _largest(values: Floats) -> float:
 def _cosine(product: float, first: float, second: float) -> float:
     if first == second == 0:
         return 1.0
-    return product / math.sqrt(first * second) if first > 0 and second > 0 else 0.0
+    return product / (math.sqrt(first) * math.sqrt(second)) if first > 0 and second > 0 else 0.0
 
 
 def _unravel(index: int, shape: tuple[int, ...]) -> tuple[int, ...]:

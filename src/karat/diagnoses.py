@@ -156,7 +156,7 @@ def _downgrade(
     own = compare(candidate, golden, once, judged=judged)
     if not own.rms_sigma or not math.isfinite(own.rms_sigma):
         return []
-    bits = formats.lookup(promised.accumulation if promised.once else promised.storage).significand_bits
+    bits = formats.lookup(promised.storage).significand_bits
     effective = bits - math.log2(own.rms_sigma)
     for contract, text in lower_precisions(promised, tolerances):
         try:
@@ -166,7 +166,9 @@ def _downgrade(
         found = compare(candidate, golden, predicted, judged=judged)
         size = found.rms_sigma or 0.0
         if found.mismatched == 0 and _LEAST_SIZE <= size <= limits.rms_sigma:
-            said = f"errors as of {text}: about {max(effective, 0):.1f} effective bits where {bits} are promised"
+            said = f"errors as of {text}"
+            if not promised.once:
+                said += f": about {max(effective, 0):.1f} effective bits where {bits} are promised"
             return [Diagnosis("precision", effective, 0.0, said)]
     return []
 

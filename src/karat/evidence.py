@@ -10,6 +10,7 @@ import hashlib
 import json
 import math
 import re
+import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,16 +49,24 @@ def sources(repository: Repository, suite: str) -> dict[str, str]:
     manifest = read_manifest(repository.goldens / suite / MANIFEST, suite)
     origin = json.dumps([manifest["contract"], manifest["generator"], manifest["versions"]], sort_keys=True)
     code = "".join(_without_words((package / f"{name}.py").read_text(encoding="utf-8")) for name in _DECIDING)
-    files = {
-        "tolerances": repository.root / "tolerances.toml",
-    }
-    for path in _with_neighbours(repository.formulations(suite)):
-        files[path.name] = path
+    files = {path.name: path for path in _with_neighbours(repository.formulations(suite))}
     found = {name: sha256_of_file(path) for name, path in files.items() if path.is_file()}
     return found | {
         "check": hashlib.sha256(code.encode()).hexdigest(),
         "goldens": hashlib.sha256(origin.encode()).hexdigest(),
+        "tolerances": hashlib.sha256(_without_reasons(repository.root / "tolerances.toml").encode()).hexdigest(),
     }
+
+
+def _without_reasons(path: Path) -> str:
+    """Return what a tolerances.toml says, without its reasons and comments, which quote the evidence."""
+
+    def stripped(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: stripped(item) for key, item in value.items() if key != "reason"}
+        return [stripped(item) for item in value] if isinstance(value, list) else value
+
+    return json.dumps(stripped(tomllib.loads(path.read_text(encoding="utf-8"))), sort_keys=True)
 
 
 def _with_neighbours(path: Path) -> list[Path]:
@@ -95,7 +104,8 @@ def _without_words(source: str) -> str:
 
 def required(repository: Repository, suite: Suite) -> bool:
     """Say whether a suite must have evidence: where it catalogues formulations or faults, and counts in sigma."""
-    if "@" in suite.name or not repository.formulations(suite.name).is_file():
+    catalogues = (repository.formulations(suite.name), repository.faults(suite.name))
+    if "@" in suite.name or not any(path.is_file() for path in catalogues):
         return False
     return (repository.goldens / suite.name / MANIFEST).is_file()
 

@@ -72,7 +72,7 @@ def tied_indices(
     found, wanted = np.take_along_axis(rows, first, -1)[..., 0], np.take_along_axis(rows, second, -1)[..., 0]
     apart = np.hypot(np.take_along_axis(may_err, first, -1), np.take_along_axis(may_err, second, -1))[..., 0]
     with np.errstate(invalid="ignore"):
-        near = np.isfinite(wanted) & (np.abs(found - wanted) <= math.sqrt(2) * apart)
+        near = np.isfinite(found) & np.isfinite(wanted) & (np.abs(found - wanted) <= math.sqrt(2) * apart)
     tied = inside & (near | (found == wanted))
     if sequential:
         differs = candidate != golden

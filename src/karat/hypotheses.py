@@ -84,6 +84,11 @@ class Question:
 
 def diagnose(question: Question) -> list[Diagnosis]:
     """Return the hypotheses that hold, the most telling first."""
+    with np.errstate(over="ignore", invalid="ignore"):  # a candidate may be wrong by more than float64 holds
+        return _diagnose(question)
+
+
+def _diagnose(question: Question) -> list[Diagnosis]:
     if not np.isfinite(question.candidate[question.judged]).all() or not question.judged.any():
         return []
     if question.explained_by(question.golden):
@@ -239,7 +244,7 @@ def _grid(question: Question) -> Iterator[Diagnosis]:
     values = question.candidate[question.judged]
     if values.size < 16:
         return
-    for name, known in formats.FORMATS.items():
+    for name, known in sorted(formats.FORMATS.items(), key=lambda item: item[1].significand_bits):
         if known.significand_bits < promised and formats.off_grid(values, name) is None:
             text = f"every value is a {name} number: {known.significand_bits} bits where {promised} are promised"
             yield Diagnosis("grid", float(known.significand_bits), 0.0, text)

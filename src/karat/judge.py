@@ -184,11 +184,10 @@ def _tests(request: Request, checkpoint: Checkpoint, statistics: Statistics, lim
     def mean_limit(limit: float, number: int) -> float:
         return math.sqrt(limit**2 + limits.max_sigma**2 / max(number, 1))
 
-    row_length = checkpoint.kept_shape and statistics.elements // max(math.prod(_row_shape(statistics, checkpoint)), 1)
     found = [
         Test("max", statistics.max_sigma or 0.0, limits.max_sigma),
         Test("rms", _number(statistics.rms_sigma), mean_limit(limits.rms_sigma, statistics.elements)),
-        Test("row", _number(statistics.row_sigma), mean_limit(limits.row_sigma, row_length or 1)),
+        Test("row", _number(statistics.row_sigma), mean_limit(limits.row_sigma, statistics.row_elements)),
     ]
     frozen = request.goldens.goldens[request.case.name, checkpoint.name]
     for name, value, limit in (
@@ -203,10 +202,6 @@ def _tests(request: Request, checkpoint: Checkpoint, statistics: Statistics, lim
 
 def _number(value: float | None) -> float:
     return math.nan if value is None else value
-
-
-def _row_shape(statistics: Statistics, checkpoint: Checkpoint) -> tuple[int, ...]:
-    return checkpoint.kept_shape[: len(statistics.row)] if statistics.row is not None else ()
 
 
 def _whole_index(checkpoint: Checkpoint, index: tuple[int, ...]) -> tuple[int, ...]:

@@ -177,6 +177,8 @@ def _signature_rule(path: Path, table: Any) -> SignatureRule:
     _require_all(path, "[signatures]", table, _SIGNATURE_KEYS)
     for key in ("strength", "visible", "explained"):
         _require_number(path, "[signatures]", table, key, 1e3)
+        if not table[key] > 0 or (key != "visible" and table[key] > 1):
+            raise UsageError(f"{path}: [signatures] {key} = {table[key]!r} is no part of a fault, or nothing at all")
     return SignatureRule(
         float(table["strength"]), float(table["visible"]), float(table["explained"]), _reason(path, "signatures", table)
     )

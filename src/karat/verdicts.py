@@ -44,6 +44,8 @@ class Test:
         limit: what is allowed.
     """
 
+    __test__ = False  # nothing for pytest to collect
+
     name: str
     value: float
     limit: float
@@ -56,7 +58,9 @@ class Test:
     @property
     def used(self) -> float:
         """Return how much of the limit is used, infinite where nothing is allowed."""
-        return self.value / self.limit if self.limit > 0 else math.inf if self.value > 0 else 0.0
+        if math.isnan(self.value) or (self.limit == 0 and self.value > 0):
+            return math.inf
+        return self.value / self.limit if self.limit > 0 else 0.0
 
 
 @dataclass(frozen=True)
