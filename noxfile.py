@@ -70,14 +70,14 @@ def bare(session: nox.Session) -> None:
 @nox.session
 def tests(session: nox.Session) -> None:
     """Run every test against the bundled candidate: nox -s tests -- [pytest options, such as --candidate SPEC]."""
-    install(session, "tests", "reference")
+    install(session, "tests", "reference", "evidence")
     session.run("pytest", *(session.posargs or ["-q", *WORKERS]), env=OFFLINE)
 
 
 @nox.session
 def coverage(session: nox.Session) -> None:
     """Run the tests of the library and measure the branches of src/karat that they take."""
-    install(session, "tests", "reference")
+    install(session, "tests", "reference", "evidence")
     session.run("coverage", "erase")
     # Not by a plugin of pytest, which would begin after karat's own is imported.
     library = ("tests/unit", "tests/test_repository.py", "tests/conformance/test_plugin.py")
@@ -89,5 +89,5 @@ def coverage(session: nox.Session) -> None:
 @nox.session(default=False)
 def bench(session: nox.Session) -> None:
     """Measure speed and memory as ratios against something named in the same run."""
-    install(session, "tests", "reference")
+    install(session, "tests", "reference", "evidence")
     session.run("python", "-P", "tests/bench.py", *session.posargs, env=OFFLINE)

@@ -159,7 +159,8 @@ class Summary:
         caught: those that fail in some case.
         missed: those that pass everywhere although the goldens should see them.
         invisible: those that pass everywhere, as was known beforehand.
-        named: caught in values and named right as first guess in the case that shows them best.
+        named: caught in values and named right as first guess in the case that shows them best: where the fault is
+            caught where it belongs, by the largest factor.
         misnamed: caught in values and named wrong, or not at all, in that case.
         named_in_case: the same as `named`, of fault x contract x case.
         misnamed_in_case: the same as `misnamed`, of fault x contract x case.
@@ -190,7 +191,7 @@ def summarise(formulations: Iterable[Mapping[str, Any]], faults: Iterable[Mappin
     """Sum up rows of an evidence file."""
     correct, planted = list(formulations), list(faults)
     caught = [row for row in planted if row["caught"]]
-    valued = [row for row in caught if row["valued"]]
+    valued = [row for row in caught if row["named"] is not None]
     return Summary(
         correct_runs=sum(row["comparisons"] for row in correct),
         rejected=sum(row["rejected"] for row in correct),
@@ -200,8 +201,8 @@ def summarise(formulations: Iterable[Mapping[str, Any]], faults: Iterable[Mappin
         invisible=sum(not row["caught"] and not row["visible"] for row in planted),
         named=sum(row["named"] for row in valued),
         misnamed=sum(not row["named"] for row in valued),
-        named_in_case=sum(row["valued"] - len(row["guesses"]) for row in valued),
-        misnamed_in_case=sum(len(row["guesses"]) for row in valued),
+        named_in_case=sum(row["valued"] - len(row["guesses"]) for row in caught),
+        misnamed_in_case=sum(len(row["guesses"]) for row in caught),
         correct_margin=min((row["margin"] for row in correct), default=ENDLESS),
         fault_margin=min((row["margin"] for row in caught), default=ENDLESS),
     )

@@ -17,7 +17,7 @@ import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,7 +34,7 @@ from karat.exchange import Outputs
 from karat.faults import FaultyCandidate, load_faults, visible_cases
 from karat.inputs import Stored
 from karat.noise import DRAWS
-from karat.replays import Frame, Replays, signature_rows
+from karat.replays import Frame, Replays, signatures_of
 from karat.suites import Case, Checkpoint, Repository, Suite, find_repository, load_by_path
 
 WITNESS_LIMIT = 1e-12
@@ -253,26 +253,24 @@ def _measured(
             }
             codes |= {f"{point.name}/{kind}": scale.codes for kind, scale in frame.scales.items()}
     files = [(goldens.noise_file(case.name), codes)]
-    signatures, directions = signature_rows(
-        case, arrays, golden, _faulty_outputs(repository, suite, case, arrays), frames, suite.outputs
-    )
-    if directions:
-        files.append((goldens.signature_file(case.name), dict(directions)))
-    return _Measured(rows, files, signatures, precision)
+    faulty = _faulty_outputs(repository, suite, case, arrays)
+    visible = known.signatures.visible if known.signatures is not None else math.inf
+    signatures = signatures_of(case, arrays, golden, faulty, frames, outputs=suite.outputs, visible=visible)
+    if signatures.tensors:
+        files.append((goldens.signature_file(case.name), signatures.tensors))
+    return _Measured(rows, files, signatures.rows, precision)
 
 
-def _faulty_outputs(repository: Repository, suite: Suite, case: Case, arrays: Arrays) -> dict[str, Arrays]:
-    """Return by fault what the plain candidate with it produces in float64; nothing for one that raises."""
+def _faulty_outputs(repository: Repository, suite: Suite, case: Case, arrays: Arrays) -> Iterator[tuple[str, Arrays]]:
+    """Yield each fault with what the plain candidate that has it produces in float64, unless it raises."""
     if case not in visible_cases(suite) or "@" in suite.name:
-        return {}
+        return
     double = tolerances.Contract("float64", "float64", "float64", "float64", "each operation")
     request = Request(suite, case, double, arrays, goldens.GoldenSet(suite.name, Path(), {}))
-    found = {}
     for fault in load_faults(repository, suite):
         outcome = FaultyCandidate(repository.plain(suite.name), suite.function, fault).run(request)
         if isinstance(outcome, Outputs):
-            found[fault.name] = {name: tensor.load() for name, tensor in outcome.tensors.items()}
-    return found
+            yield fault.name, {name: tensor.load() for name, tensor in outcome.tensors.items()}
 
 
 def _inputs(repository: Repository, suite: Suite, case: Case, stored: Arrays) -> Arrays:

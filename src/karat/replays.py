@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
@@ -115,56 +115,61 @@ class Frame:
         return found
 
 
-def signature_rows(
+@dataclass(frozen=True)
+class Signatures:
+    """The signatures of one case: manifest rows, and tensors by `<checkpoint>/<fault>`."""
+
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    tensors: dict[str, NDArray[Any]] = field(default_factory=dict)
+
+    def add(self, case: Case, checkpoint: str, fault: str, codes: NDArray[Any], top: float, errors: Any) -> None:
+        """Add the signature of a fault at a checkpoint."""
+        self.rows.append({"case": case.name, "checkpoint": checkpoint, "errors": errors, "fault": fault, "top": top})
+        self.tensors[f"{checkpoint}/{fault}"] = codes
+
+
+def signatures_of(
     case: Case,
     inputs: Arrays,
     golden: Arrays,
-    faulty: Mapping[str, Arrays],
+    faulty: Iterable[tuple[str, Arrays]],
     frames: Mapping[str, Frame],
+    *,
     outputs: Sequence[str],
-) -> tuple[list[dict[str, Any]], dict[str, NDArray[Any]]]:
-    """Return the manifest rows and the tensors of the signatures of one case.
+    visible: float,
+) -> Signatures:
+    """Return the signatures of the faults of one case.
 
-    `faulty` holds, by fault, what the candidate with it produces in float64. A fault is frozen where it shows first,
-    and at the checkpoints `outputs`, which a candidate may have alone. Of integers the difference is frozen as it is.
+    `faulty` gives each fault and what the candidate with it produces in float64. It is frozen where it shows first;
+    where it first stands out of the noise of a contract by `visible`; and at the checkpoints `outputs`, which a
+    candidate may have alone. Of integers the difference is frozen as it is.
     """
-    rows: list[dict[str, Any]] = []
-    tensors: dict[str, NDArray[Any]] = {}
-    for fault, arrays in faulty.items():
-        first = True
+    found = Signatures()
+    contracts = {contract.name for frame in frames.values() for contract in frame.contracts}
+    for fault, arrays in faulty:
+        hidden, shown = contracts, False
         for point in case.checkpoints:
-            if first and point.dtype == "integer":
+            if point.dtype == "integer" and not shown:
                 difference = _integer_difference(case, point, arrays, inputs, golden)
-                if difference is None or difference.any():
-                    first = False
+                shown = difference is None or bool(difference.any())
+                hidden = set() if shown else hidden  # integers are exact under every contract
                 if difference is not None and difference.any():
-                    rows.append({"case": case.name, "checkpoint": point.name, "errors": {}, "fault": fault, "top": 0.0})
-                    tensors[f"{point.name}/{fault}"] = difference
-            if point.name not in frames or point.follows is not None:
+                    found.add(case, point.name, fault, difference, 0.0, {})
+            frame = frames.get(point.name)
+            output = point.name in outputs and frame is not None and frame.golden.size <= _LARGEST_OUTPUT
+            if frame is None or point.follows is not None or not (hidden or output):
                 continue
-            repeated = not first
-            if repeated and (point.name not in outputs or frames[point.name].golden.size > _LARGEST_OUTPUT):
-                continue
-            direction = _direction(point, arrays, frames[point.name], golden)
-            if direction is None:
-                first = False  # another shape, or not finite: seen without a signature
-                continue
-            if not direction.any():
-                continue
-            first = False
-            codes, top = noise.encode_signed(direction)
-            frozen = noise.decode_signed(codes, top)
-            rows.append(
-                {
-                    "case": case.name,
-                    "checkpoint": point.name,
-                    "errors": frames[point.name].errors_along(frozen),
-                    "fault": fault,
-                    "top": top,
-                }
-            )
-            tensors[f"{point.name}/{fault}"] = codes
-    return rows, tensors
+            direction = _direction(point, arrays, frame)
+            if direction is None:  # another shape, or not finite: seen without a signature
+                hidden, shown = set(), True
+            elif direction.any():
+                codes, top = noise.encode_signed(direction)
+                errors = frame.errors_along(noise.decode_signed(codes, top))
+                seen = {contract for contract, error in errors.items() if error * visible <= 1}
+                if not shown or output or seen & hidden:
+                    found.add(case, point.name, fault, codes, top, errors)
+                hidden, shown = hidden - seen, True
+    return found
 
 
 def _integer_difference(
@@ -180,7 +185,7 @@ def _integer_difference(
     return np.asarray(difference[everywhere])
 
 
-def _direction(point: Checkpoint, arrays: Arrays, frame: Frame, golden: Arrays) -> Floats | None:
+def _direction(point: Checkpoint, arrays: Arrays, frame: Frame) -> Floats | None:
     """Return faulty - golden at the judged elements, 0 where it does not show; None where there is no difference."""
     array = arrays.get(point.name)
     if array is None or array.shape != point.shape or array.dtype.kind != "f":
@@ -189,5 +194,7 @@ def _direction(point: Checkpoint, arrays: Arrays, frame: Frame, golden: Arrays) 
     if not np.isfinite(found).all():
         return None
     direction = found - frame.golden
-    scale = float(np.abs(golden[point.name][point.kept_index][frame.judged]).max(initial=0.0))
-    return direction if float(np.abs(direction).max(initial=0.0)) > _SHOWS * scale else np.zeros_like(direction)
+    scale = float(np.abs(frame.golden).max(initial=0.0))
+    if float(np.abs(direction).max(initial=0.0)) > _SHOWS * scale:
+        return direction
+    return np.where((frame.golden == 0) & point.exact_zeros, direction, 0)  # there anything shows

@@ -152,7 +152,8 @@ def explain(verdict: Verdict, repository: Repository, *, before: str = "") -> li
     else:
         lines.append(f"  {beyond}, the first {place}")
     lines.append(f"  candidate {_number(statistics.candidate)} where the golden is {_number(statistics.golden)}")
-    lines += [f"  {diagnosis.fault}: {diagnosis.text}" for diagnosis in verdict.diagnosis]
+    for number, diagnosis in enumerate(verdict.diagnosis):
+        lines.append(f"  {'' if number else 'likely '}{diagnosis.fault}: {diagnosis.text}")
     if isinstance(verdict.tolerance, Limits):
         lines.append(f"  tolerance: {verdict.tolerance.source}{_passing(verdict)}")
     elif verdict.tolerance is not None:
@@ -176,6 +177,9 @@ def _sigma_lines(verdict: Verdict, place: str, beyond: str) -> list[str]:
     lines = [first, f"  rms {_sigma(tests['rms'])}"]
     if not tests["row"].passed and statistics.row is not None:
         lines[1] += f"; the worst row, {statistics.row}, {_sigma(tests['row'])}"
+    if "signature" in tests and not tests["signature"].passed:
+        share = f"{tests['signature'].value:.2f} (allowed {tests['signature'].limit:.2g})"
+        lines.append(f"  each element is within its noise, but together they are {share} of what a mistake does")
     for name in ("gain", "bias"):
         if name in tests and not tests[name].passed and not tests["rms"].value > 10 * tests["rms"].limit:
             value = statistics.gain if name == "gain" else statistics.bias

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import multiprocessing
 import os
 import shutil
@@ -15,6 +16,8 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from karat import evidence, goldens
 from karat.errors import KaratError
@@ -162,7 +165,7 @@ def _fault_row(
     fault: Fault, contract: str, observed: Mapping[str, Sequence[Verdict]], *, held_out: bool
 ) -> dict[str, Any]:
     best, place, guesses = 0.0, "", dict[str, str]()
-    shown_best, right, valued = -1.0, False, 0
+    shown_best, named, valued = (False, -1.0), None, 0
     for case, verdicts in observed.items():
         failing = [verdict for verdict in verdicts if verdict.status != "pass"]
         if not failing:
@@ -171,14 +174,16 @@ def _fault_row(
         margin = max(_margin_of(verdict) for verdict in failing)
         if margin > best or not place:
             best, place = max(margin, best), f"{case}/{first.checkpoint}: {first.status}"
+        right: bool | None = None  # no name is asked of what fails without values
         if first.status in _STATUSES_OF_VALUES:
             valued += 1
             guess = first.diagnosis[0].fault if first.diagnosis else ""
-            is_right = _is_right(fault, guess, case, first)
-            if not is_right:
+            right = _is_right(fault, guess, case, first)
+            if not right:
                 guesses[case] = guess or "nothing"
-            if margin > shown_best:
-                shown_best, right = margin, is_right
+        shown = (first.checkpoint in fault.at, margin)
+        if shown > shown_best:
+            shown_best, named = shown, right
     signal = _worker["signals"].get((fault.name, contract), 0.0)
     return {
         "fault": fault.name,
@@ -191,7 +196,7 @@ def _fault_row(
         "signal": float(f"{min(signal, evidence.ENDLESS):.3g}"),
         "visible": signal >= _visible(),
         "valued": valued,
-        "named": right,
+        "named": named,
         "guesses": guesses,
         "visibility": visibility_rows(_worker["suite"], fault, observed) if contract == CONTRACT else None,
     }
@@ -203,13 +208,15 @@ def _visible() -> float:
 
 
 def _is_right(fault: Fault, guess: str, case: str, verdict: Verdict) -> bool:
-    """Say whether a guess is the fault, or one that does the very same in this case."""
+    """Say whether a guess is the fault, or one that does the same in this case, to 1 %."""
     if guess == fault.name:
         return True
     rows = _worker["session"].goldens(_worker["suite"])
     directions = {signature.fault: signature.direction for signature in rows.signatures(case, verdict.checkpoint)}
     own, other = directions.get(fault.name), directions.get(guess)
-    return own is not None and other is not None and own.tobytes() == other.tobytes()
+    if own is None or other is None:
+        return False
+    return float(np.linalg.norm(own - other)) <= 0.01 * float(np.linalg.norm(own))
 
 
 def _margin_of(verdict: Verdict) -> float:
@@ -234,7 +241,7 @@ def _by_checkpoint(correct: Iterable[Mapping[str, Any]], planted: Iterable[Mappi
         if row["caught"]:
             checkpoint = row["at"].partition("/")[2].partition(":")[0]
             key = (row["contract"], checkpoint)
-            nearest[key] = min(nearest.get(key, (evidence.ENDLESS, "")), (row["margin"], row["fault"]))
+            nearest[key] = min(nearest.get(key, (math.inf, "")), (row["margin"], row["fault"]))
     return [
         {
             "contract": contract,

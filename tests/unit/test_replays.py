@@ -8,7 +8,7 @@ import pytest
 
 from karat import noise
 from karat.inputs import Literal
-from karat.replays import Frame, Replays, signature_rows
+from karat.replays import Frame, Replays, signatures_of
 from karat.suites import Case, Checkpoint
 from karat.tolerances import Contract
 
@@ -136,14 +136,14 @@ def test_the_noise_of_gain_and_bias_is_that_along_the_golden_and_along_sigma():
 # --- signatures ------------------------------------------------------------------------------------------------------
 
 
-def rows(faulty, outputs=("output",), case=CASE, golden=GOLDEN):
+def rows(faulty, outputs=("output",), case=CASE, golden=GOLDEN, visible=12.0):
     """Return the frozen signatures: rows by checkpoint and fault, and tensors."""
     frames = {
         name: Frame.of(case, case.checkpoint(name), INPUTS, kept(name), replays(), (FLOAT32,))
         for name in ("hidden", "output")
     }
-    found, tensors = signature_rows(case, INPUTS, golden, faulty, frames, outputs)
-    return {(row["checkpoint"], row["fault"]): row for row in found}, tensors
+    found = signatures_of(case, INPUTS, golden, faulty.items(), frames, outputs=outputs, visible=visible)
+    return {(row["checkpoint"], row["fault"]): row for row in found.rows}, found.tensors
 
 
 def changed(**changes):
@@ -162,6 +162,13 @@ def test_a_fault_is_frozen_where_it_shows_first():
     assert np.abs(decoded - direction).max() <= 0.06 * np.abs(direction).max()
     assert np.abs(decoded / direction - 1)[np.abs(direction) > 1e-3 * np.abs(direction).max()].max() < 0.06
     assert row["errors"] == frame(name="hidden").errors_along(decoded)
+
+
+def test_a_fault_is_frozen_where_it_first_stands_out():
+    """Where noise hides it at first, it is frozen again at the first checkpoint at which it does not."""
+    faulty = {"small": changed(hidden=1e-9, output=1.0), "large": changed(hidden=1.0, output=1.0)}
+    assert rows(faulty, outputs=())[0].keys() == {("hidden", "small"), ("output", "small"), ("hidden", "large")}
+    assert rows(faulty, outputs=(), visible=1e-6)[0].keys() == {("hidden", "small"), ("hidden", "large")}
 
 
 def test_a_fault_is_frozen_at_the_outputs_too():
