@@ -43,11 +43,11 @@ def evidence_command(suite: str) -> str:
 def sources(repository: Repository, suite: str) -> dict[str, str]:
     """Return by name the SHA-256 of all that the evidence of a suite depends on.
 
-    That is what its goldens were computed from, not their last bits, which another processor gives otherwise.
+    That is the sources of its goldens, not their last bits, which another processor or version gives otherwise.
     """
     package = Path(__file__).parent
     manifest = read_manifest(repository.goldens / suite / MANIFEST, suite)
-    origin = json.dumps([manifest["contract"], manifest["generator"], manifest["versions"]], sort_keys=True)
+    origin = json.dumps([manifest["contract"], manifest["generator"]], sort_keys=True)
     code = "".join(_without_words((package / f"{name}.py").read_text(encoding="utf-8")) for name in _DECIDING)
     files = {path.name: path for path in _with_neighbours(repository.formulations(suite))}
     found = {name: sha256_of_file(path) for name, path in files.items() if path.is_file()}
