@@ -116,14 +116,18 @@ def test_ci_runs_the_readme_s_test_command() -> None:
     assert f"python -m nox -s {listed.split()[-1]} " in README
 
 
-def test_the_readme_s_failure_is_a_real_one() -> None:
-    """The report in the README is what the fault in its caption gives."""
+README_FAILURES = [("scale_by_head_dim", "tiny-prompt", "float32"), ("gelu_erf", "tiny-270-tokens", "float16")]
+
+
+@pytest.mark.parametrize(("name", "case", "contract"), README_FAILURES, ids=["first", "second"])
+def test_the_readme_s_failures_are_real_ones(name: str, case: str, contract: str) -> None:
+    """The reports in the README are what the mistakes in their captions give."""
     suite = REPOSITORY.suite("gpt2")
-    fault = next(fault for fault in faults.load_faults(REPOSITORY, suite) if fault.name == "scale_by_head_dim")
+    fault = next(fault for fault in faults.load_faults(REPOSITORY, suite) if fault.name == name)
     candidate = faults.FaultyCandidate(REPOSITORY.plain("gpt2"), "gpt2", fault)
-    verdicts = Session(REPOSITORY, candidate, [suite]).verdicts(suite, suite.case("tiny-prompt"), "float32")
+    verdicts = Session(REPOSITORY, candidate, [suite]).verdicts(suite, suite.case(case), contract)
     told = report.text(Report("py:my_port.py", verdicts), REPOSITORY)
-    shown = README.split("```text\n")[1].split("```")[0]
+    shown = README.split("```text\n")[README_FAILURES.index((name, case, contract)) + 1].split("```")[0]
     assert shown.strip().splitlines() == told.splitlines()[: len(shown.strip().splitlines())]
 
 
