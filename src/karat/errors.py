@@ -28,3 +28,9 @@ class CandidateError(KaratError):
     """The candidate could not be run, or what it left cannot be read."""
 
     exit_code = 4
+
+
+class FreezeError(KaratError):
+    """The reference cannot be trusted with this case; nothing was frozen and the old goldens are untouched."""
+
+    exit_code = 3

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import argparse
-import functools
 import importlib.metadata
 import json
 import math
@@ -17,9 +16,8 @@ import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -27,29 +25,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from karat import formats, goldens, inputs, tolerances
-from karat.candidates import Request
-from karat.errors import KaratError
-from karat.exchange import Outputs
-from karat.faults import FaultyCandidate, load_faults, visible_cases
-from karat.inputs import Stored
+from karat import goldens, inputs
+from karat.errors import FreezeError, KaratError
+from karat.faults import load_faults
+from karat.freeze_case import (
+    WITNESS_LIMIT,
+    Arrays,
+    FrozenCase,
+    apart,
+    draw_inputs,
+    freeze_case,
+    generator_at,
+    judged_elements,
+)
 from karat.noise import DRAWS
-from karat.replays import Frame, Replays, signatures_of
-from karat.suites import Case, Checkpoint, Repository, Suite, find_repository, load_by_path
+from karat.suites import Case, Repository, Suite, find_repository, load_by_path
 
-WITNESS_LIMIT = 1e-12
-"""How far witness and golden may be apart, in units of the largest |golden| of the checkpoint."""
-
-WORST_PRECISION = 0.2
-"""How well a noise scale must be known, relative; 24 normal draws give 0.14."""
-
-Arrays = dict[str, NDArray[Any]]
-
-
-class FreezeError(KaratError):
-    """The reference cannot be trusted with this case; nothing was frozen and the old goldens are untouched."""
-
-    exit_code = 3
+__all__ = ["FreezeError", "beside", "drift", "freeze", "main", "plain_candidate"]
 
 
 def beside(file: str, name: str) -> ModuleType:
@@ -78,7 +70,7 @@ def freeze(repository: Repository, name: str, *, weights: str | None = None) -> 
     suite, stored, config = repository.suite(name), dict[str, NDArray[Any]](), dict[str, Any]()
     try:
         generator_path = repository.generator(name)
-        generator = _generator_at(generator_path)
+        generator = generator_at(generator_path)
     except ImportError as error:
         raise FreezeError(f"{error}: the reference of {name} needs it; run: {goldens.freeze_command(name)}") from None
     if weights is not None:
@@ -107,10 +99,10 @@ def _freeze_into(
     config: Mapping[str, Any],
     stored: Arrays,
 ) -> None:
-    generator = _generator_at(generator_path)
+    generator = generator_at(generator_path)
     jobs = [(repository, suite, case, generator_path, stored) for case in suite.cases]
     frozen = (
-        _run_all(jobs) if hasattr(generator, "perturbed") and len(jobs) > 1 else [_freeze_case(*job) for job in jobs]
+        _run_all(jobs) if hasattr(generator, "perturbed") and len(jobs) > 1 else [freeze_case(*job) for job in jobs]
     )
     found = {case.name: entry.found for case, entry in zip(suite.cases, frozen, strict=True)}
     files: list[tuple[str, Arrays]] = [("inputs.safetensors", stored)] if stored else []
@@ -119,7 +111,7 @@ def _freeze_into(
     precision = max(entry.precision for entry in frozen)
     if config:
         (folder / "config.json").write_text(json.dumps(config, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-    checks = generator.checks(suite, found, lambda case: _inputs(repository, suite, case, stored))
+    checks = generator.checks(suite, found, lambda case: draw_inputs(repository, suite, case, stored))
     checks += generator.known_values(weights, config, found)
     content = {
         "suite": suite.name,
@@ -141,20 +133,7 @@ def _freeze_into(
     goldens.write_set(folder, content, files)
 
 
-@dataclass(frozen=True)
-class _FrozenCase:
-    """One case: its arrays, its manifest rows, its files, and how exact they are."""
-
-    found: Arrays
-    inputs: list[dict[str, Any]]
-    goldens: list[dict[str, Any]]
-    signatures: list[dict[str, Any]]
-    files: list[tuple[str, Arrays]]
-    disagreement: tuple[float, str]
-    precision: float
-
-
-def _run_all(jobs: Sequence[tuple[Repository, Suite, Case, Path, Arrays]]) -> list[_FrozenCase]:
+def _run_all(jobs: Sequence[tuple[Repository, Suite, Case, Path, Arrays]]) -> list[FrozenCase]:
     """Freeze cases in processes of their own, each with one thread: last bits depend on the number of threads."""
     threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     before = {name: os.environ.get(name) for name in threads}
@@ -162,7 +141,7 @@ def _run_all(jobs: Sequence[tuple[Repository, Suite, Case, Path, Arrays]]) -> li
     try:
         with ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn")) as pool:
             largest_first = sorted(range(len(jobs)), key=lambda index: -_size(jobs[index][2]))
-            futures = {index: pool.submit(_freeze_case, *jobs[index]) for index in largest_first}
+            futures = {index: pool.submit(freeze_case, *jobs[index]) for index in largest_first}
             return [futures[index].result() for index in range(len(jobs))]
     finally:
         for name, value in before.items():
@@ -173,180 +152,6 @@ def _run_all(jobs: Sequence[tuple[Repository, Suite, Case, Path, Arrays]]) -> li
 
 def _size(case: Case) -> int:
     return sum(math.prod(checkpoint.shape) for checkpoint in case.checkpoints)
-
-
-def _freeze_case(repository: Repository, suite: Suite, case: Case, generator_path: Path, stored: Arrays) -> _FrozenCase:
-    """Compute all that is frozen of one case."""
-    print(f"freezing {suite.name}/{case.name}", flush=True)
-    generator = _generator_at(generator_path)
-    arrays = _inputs(repository, suite, case, stored)
-    found = _reference(suite, case, arrays, generator)
-    disagreement = _witnessed(suite, case, arrays, found, generator)
-    measured = _measured(repository, suite, case, arrays, found, generator)
-    file = f"{case.name}.safetensors"
-    kept = {point.name: np.ascontiguousarray(found[point.name][point.kept_index]) for point in case.checkpoints}
-    return _FrozenCase(
-        found=found,
-        inputs=[
-            goldens.input_row(
-                case.name, name, recipe, arrays[name], "inputs.safetensors" if isinstance(recipe, Stored) else None
-            )
-            for name, recipe in case.inputs.items()
-        ],
-        goldens=[
-            goldens.golden_row(case, point, file, kept[point.name], arrays) | measured.rows.get(point.name, {})
-            for point in case.checkpoints
-        ],
-        signatures=measured.signatures,
-        files=[(file, kept), *measured.files],
-        disagreement=disagreement,
-        precision=measured.precision,
-    )
-
-
-def _generator_at(path: Path) -> ModuleType:
-    """Return the generator in the file `path`, loaded once a process unless it is edited."""
-    return _load_once(path, goldens.sha256_of_file(path))
-
-
-@functools.lru_cache(maxsize=1)
-def _load_once(path: Path, _: str) -> ModuleType:
-    return load_by_path(path)
-
-
-@dataclass(frozen=True)
-class _Measured:
-    """What replays and planted faults gave for one case: manifest rows, files, and how well the scales are known."""
-
-    rows: dict[str, dict[str, Any]] = field(default_factory=dict)
-    files: list[tuple[str, Arrays]] = field(default_factory=list)
-    signatures: list[dict[str, Any]] = field(default_factory=list)
-    precision: float = 0.0
-
-
-def _measured(
-    repository: Repository, suite: Suite, case: Case, arrays: Arrays, golden: Arrays, generator: ModuleType
-) -> _Measured:
-    """Measure a case's noise, where its generator can replay the reference, and the faults that its goldens see."""
-    if not hasattr(generator, "perturbed"):
-        return _Measured()
-    known = tolerances.read_tolerances(repository.root / "tolerances.toml")
-    contracts = [known.contract(name) for name in suite.contracts_of(case)]
-    replays = Replays.of(case, arrays, golden, generator, contracts)
-    precision = replays.precision()
-    if precision > WORST_PRECISION:
-        raise FreezeError(
-            f"{suite.name}/{case.name}: noise scales are known to {precision:.0%} only, allowed {WORST_PRECISION:.0%}:"
-            " draw more often (karat.noise.DRAWS)"
-        )
-    frames: dict[str, Frame] = {}
-    rows: dict[str, dict[str, Any]] = {}
-    codes: Arrays = {}
-    for point in case.checkpoints:
-        if point.dtype == "storage":
-            frame = Frame.of(case, point, arrays, golden[point.name][point.kept_index], replays, contracts)
-            frames[point.name] = frame
-            rows[point.name] = {
-                "noise": {kind: scale.top for kind, scale in frame.scales.items()},
-                "gain": frame.errors_along(frame.golden),
-                "bias": frame.errors_along(None),
-            }
-            codes |= {f"{point.name}/{kind}": scale.codes for kind, scale in frame.scales.items()}
-    files = [(goldens.noise_file(case.name), codes)]
-    faulty = _faulty_outputs(repository, suite, case, arrays)
-    visible = known.signatures.visible if known.signatures is not None else math.inf
-    signatures = signatures_of(case, arrays, golden, faulty, frames, outputs=suite.outputs, visible=visible)
-    if signatures.tensors:
-        files.append((goldens.signature_file(case.name), signatures.tensors))
-    return _Measured(rows, files, signatures.rows, precision)
-
-
-def _faulty_outputs(repository: Repository, suite: Suite, case: Case, arrays: Arrays) -> Iterator[tuple[str, Arrays]]:
-    """Yield each fault with what the plain candidate that has it produces in float64, unless it raises."""
-    if case not in visible_cases(suite) or "@" in suite.name:
-        return
-    double = tolerances.Contract("float64", "float64", "float64", "float64", "each operation")
-    request = Request(suite, case, double, arrays, goldens.GoldenSet(suite.name, Path(), {}))
-    for fault in load_faults(repository, suite):
-        outcome = FaultyCandidate(repository.plain(suite.name), suite.function, fault).run(request)
-        if isinstance(outcome, Outputs):
-            yield fault.name, {name: tensor.load() for name, tensor in outcome.tensors.items()}
-
-
-def _inputs(repository: Repository, suite: Suite, case: Case, stored: Arrays) -> Arrays:
-    contracts = tolerances.read_tolerances(repository.root / "tolerances.toml")
-    arrays = {
-        name: stored[name] if isinstance(recipe, Stored) else recipe.draw() for name, recipe in case.inputs.items()
-    }
-    for contract in suite.contracts_of(case):
-        storage = contracts.contract(contract).storage
-        for name, array in arrays.items():
-            if array.dtype.kind == "f" and (index := formats.off_grid(array, storage)) is not None:
-                raise FreezeError(
-                    f"{suite.name}/{case.name}: input {name!r} is {array[index]!r} at {index}, which {storage} would"
-                    f" round: under the contract {contract} a candidate would start from other numbers"
-                )
-    return arrays
-
-
-def _reference(suite: Suite, case: Case, arrays: Arrays, generator: ModuleType) -> Arrays:
-    """Run the reference twice; check that both agree to the last bit and that the contract is fulfilled."""
-    first, second = generator.reference(case, arrays), generator.reference(case, arrays)
-    for checkpoint in case.checkpoints:
-        place = f"{suite.name}/{case.name}/{checkpoint.name}"
-        array = first.get(checkpoint.name)
-        if not isinstance(array, np.ndarray):
-            raise FreezeError(f"{place}: the reference does not produce it, or not as an array")
-        wanted = {"storage": "float64", "integer": "int64", "bool": "bool"}[checkpoint.dtype]
-        if array.shape != checkpoint.shape or array.dtype.name != wanted:
-            raise FreezeError(
-                f"{place}: the reference gives {array.dtype.name} {array.shape}, contract: {wanted} {checkpoint.shape}"
-            )
-        if array.tobytes() != second[checkpoint.name].tobytes():
-            raise FreezeError(f"{place}: the reference gives other bits when it runs again")
-        if array.dtype.kind == "f" and not np.isfinite(array).all():
-            raise FreezeError(f"{place}: the reference gives values that are not finite")
-    return {checkpoint.name: first[checkpoint.name] for checkpoint in case.checkpoints}
-
-
-def _witnessed(suite: Suite, case: Case, arrays: Arrays, found: Arrays, generator: ModuleType) -> tuple[float, str]:
-    """Compare with the witness; return the worst disagreement, in units of a checkpoint's scale, and its place."""
-    second = generator.witness(case, arrays)
-    worst = (0.0, "")
-    for checkpoint in case.checkpoints:
-        place = f"{suite.name}/{case.name}/{checkpoint.name}"
-        other = np.asarray(second.get(checkpoint.name, ()))
-        if other.shape != checkpoint.shape:
-            raise FreezeError(f"{place}: the witness ({generator.WITNESS}) gives {other.shape}, not {checkpoint.shape}")
-        cut = checkpoint.kept_index
-        judged = np.broadcast_to(_judged(case, checkpoint, arrays), checkpoint.kept_shape)
-        if judged.size and not judged.any():
-            raise FreezeError(f"{place}: nothing of it is judged: all that is kept is padding")
-        apart = _apart(other[cut], found[checkpoint.name][cut], judged)
-        if not apart <= (WITNESS_LIMIT if checkpoint.dtype == "storage" else 0):
-            raise FreezeError(
-                f"{place}: the witness ({generator.WITNESS}) differs by {apart:.2e} of the checkpoint's scale, allowed"
-                f" {WITNESS_LIMIT}: one of the two is wrong"
-            )
-        worst = max(worst, (apart, place))
-    return worst
-
-
-def _apart(candidate: NDArray[Any], golden: NDArray[Any], judged: NDArray[np.bool_]) -> float:
-    """Return the largest difference over the judged elements in units of the largest |golden|, infinite for NaN."""
-    counted = np.broadcast_to(judged, golden.shape)
-    first, second = candidate[counted].astype(np.float64), golden[counted].astype(np.float64)
-    if np.array_equal(first, second):
-        return 0.0
-    if not (np.isfinite(first).all() and np.isfinite(second).all()):
-        return math.inf
-    scale = float(np.abs(second).max())
-    return float(np.abs(first - second).max()) / scale if scale else math.inf
-
-
-def _judged(case: Case, checkpoint: Checkpoint, arrays: Arrays) -> NDArray[np.bool_]:
-    judged = case.judged_elements(checkpoint, arrays)
-    return np.ones((), bool) if judged is None else judged
 
 
 def drift(repository: Repository, suite: Suite, fresh: Path) -> tuple[float, str]:
@@ -365,7 +170,7 @@ def drift(repository: Repository, suite: Suite, fresh: Path) -> tuple[float, str
             place = f"{suite.name}/{case.name}/{checkpoint.name}"
             if old.shape != now.shape:
                 return math.inf, place
-            worst = max(worst, (_apart(now, old, _judged(case, checkpoint, arrays)), place))
+            worst = max(worst, (apart(now, old, judged_elements(case, checkpoint, arrays)), place))
     return worst
 
 

@@ -32,14 +32,14 @@ freeze.main(["toy"])
 """
 OLD = (
     ("karat.freeze", "freeze", "before", 1),
-    ("karat.freeze", "_reference", "after", 2),
+    ("karat.freeze_case", "_reference", "after", 2),
     ("karat.tensors", "write_safetensors", "before", 1),
     ("karat.tensors", "write_safetensors", "before", 2),
     ("karat.tensors", "write_safetensors", "after", 2),
     ("karat.goldens", "manifest_text", "after", 1),
     ("karat.goldens", "write_set", "after", 1),
-    ("karat.freeze", "_measured", "before", 1),
-    ("karat.freeze", "_measured", "after", 2),
+    ("karat.freeze_case", "_measured", "before", 1),
+    ("karat.freeze_case", "_measured", "after", 2),
     ("karat.goldens", "move_in", "before", 1),
     ("os", "fsync", "before", 1),
     ("os", "fsync", "after", 4),

@@ -1,0 +1,220 @@
+"""Computes all that is frozen of one case: reference twice, witness, noise scales, signatures."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from karat import formats, goldens, tolerances
+from karat.candidates import Request
+from karat.errors import FreezeError
+from karat.exchange import Outputs
+from karat.faults import FaultyCandidate, load_faults, visible_cases
+from karat.inputs import Stored
+from karat.replays import Frame, Replays, signatures_of
+from karat.suites import Case, Checkpoint, Repository, Suite, load_by_path
+
+WITNESS_LIMIT = 1e-12
+"""How far witness and golden may be apart, in units of the largest |golden| of the checkpoint."""
+
+WORST_PRECISION = 0.2
+"""How well a noise scale must be known, relative; 24 normal draws give 0.14."""
+
+Arrays = dict[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class FrozenCase:
+    """One case: its arrays, its manifest rows, its files, and how exact they are."""
+
+    found: Arrays
+    inputs: list[dict[str, Any]]
+    goldens: list[dict[str, Any]]
+    signatures: list[dict[str, Any]]
+    files: list[tuple[str, Arrays]]
+    disagreement: tuple[float, str]
+    precision: float
+
+
+def freeze_case(repository: Repository, suite: Suite, case: Case, generator_path: Path, stored: Arrays) -> FrozenCase:
+    """Compute all that is frozen of one case."""
+    print(f"freezing {suite.name}/{case.name}", flush=True)
+    generator = generator_at(generator_path)
+    arrays = draw_inputs(repository, suite, case, stored)
+    found = _reference(suite, case, arrays, generator)
+    disagreement = _witnessed(suite, case, arrays, found, generator)
+    measured = _measured(repository, suite, case, arrays, found, generator)
+    file = f"{case.name}.safetensors"
+    kept = {point.name: np.ascontiguousarray(found[point.name][point.kept_index]) for point in case.checkpoints}
+    return FrozenCase(
+        found=found,
+        inputs=[
+            goldens.input_row(
+                case.name, name, recipe, arrays[name], "inputs.safetensors" if isinstance(recipe, Stored) else None
+            )
+            for name, recipe in case.inputs.items()
+        ],
+        goldens=[
+            goldens.golden_row(case, point, file, kept[point.name], arrays) | measured.rows.get(point.name, {})
+            for point in case.checkpoints
+        ],
+        signatures=measured.signatures,
+        files=[(file, kept), *measured.files],
+        disagreement=disagreement,
+        precision=measured.precision,
+    )
+
+
+def generator_at(path: Path) -> ModuleType:
+    """Return the generator in the file `path`, loaded once a process unless it is edited."""
+    return _load_once(path, goldens.sha256_of_file(path))
+
+
+@functools.lru_cache(maxsize=1)
+def _load_once(path: Path, _: str) -> ModuleType:
+    return load_by_path(path)
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """What replays and planted faults gave for one case: manifest rows, files, and how well the scales are known."""
+
+    rows: dict[str, dict[str, Any]] = field(default_factory=dict)
+    files: list[tuple[str, Arrays]] = field(default_factory=list)
+    signatures: list[dict[str, Any]] = field(default_factory=list)
+    precision: float = 0.0
+
+
+def _measured(
+    repository: Repository, suite: Suite, case: Case, arrays: Arrays, golden: Arrays, generator: ModuleType
+) -> _Measured:
+    """Measure a case's noise, where its generator can replay the reference, and the faults that its goldens see."""
+    if not hasattr(generator, "perturbed"):
+        return _Measured()
+    known = tolerances.read_tolerances(repository.root / "tolerances.toml")
+    contracts = [known.contract(name) for name in suite.contracts_of(case)]
+    replays = Replays.of(case, arrays, golden, generator, contracts)
+    precision = replays.precision()
+    if precision > WORST_PRECISION:
+        raise FreezeError(
+            f"{suite.name}/{case.name}: noise scales are known to {precision:.0%} only, allowed {WORST_PRECISION:.0%}:"
+            " draw more often (karat.noise.DRAWS)"
+        )
+    frames: dict[str, Frame] = {}
+    rows: dict[str, dict[str, Any]] = {}
+    codes: Arrays = {}
+    for point in case.checkpoints:
+        if point.dtype == "storage":
+            frame = Frame.of(case, point, arrays, golden[point.name][point.kept_index], replays, contracts)
+            frames[point.name] = frame
+            rows[point.name] = {
+                "noise": {kind: scale.top for kind, scale in frame.scales.items()},
+                "gain": frame.errors_along(frame.golden),
+                "bias": frame.errors_along(None),
+            }
+            codes |= {f"{point.name}/{kind}": scale.codes for kind, scale in frame.scales.items()}
+    files = [(goldens.noise_file(case.name), codes)]
+    faulty = _faulty_outputs(repository, suite, case, arrays)
+    visible = known.signatures.visible if known.signatures is not None else math.inf
+    signatures = signatures_of(case, arrays, golden, faulty, frames, outputs=suite.outputs, visible=visible)
+    if signatures.tensors:
+        files.append((goldens.signature_file(case.name), signatures.tensors))
+    return _Measured(rows, files, signatures.rows, precision)
+
+
+def _faulty_outputs(repository: Repository, suite: Suite, case: Case, arrays: Arrays) -> Iterator[tuple[str, Arrays]]:
+    """Yield each fault with what the plain candidate that has it produces in float64, unless it raises."""
+    if case not in visible_cases(suite) or "@" in suite.name:
+        return
+    double = tolerances.Contract("float64", "float64", "float64", "float64", "each operation")
+    request = Request(suite, case, double, arrays, goldens.GoldenSet(suite.name, Path(), {}))
+    for fault in load_faults(repository, suite):
+        outcome = FaultyCandidate(repository.plain(suite.name), suite.function, fault).run(request)
+        if isinstance(outcome, Outputs):
+            yield fault.name, {name: tensor.load() for name, tensor in outcome.tensors.items()}
+
+
+def draw_inputs(repository: Repository, suite: Suite, case: Case, stored: Arrays) -> Arrays:
+    """Return the inputs of `case` by name; raise `FreezeError` where a contract's storage would round one."""
+    contracts = tolerances.read_tolerances(repository.root / "tolerances.toml")
+    arrays = {
+        name: stored[name] if isinstance(recipe, Stored) else recipe.draw() for name, recipe in case.inputs.items()
+    }
+    for contract in suite.contracts_of(case):
+        storage = contracts.contract(contract).storage
+        for name, array in arrays.items():
+            if array.dtype.kind == "f" and (index := formats.off_grid(array, storage)) is not None:
+                raise FreezeError(
+                    f"{suite.name}/{case.name}: input {name!r} is {array[index]!r} at {index}, which {storage} would"
+                    f" round: under the contract {contract} a candidate would start from other numbers"
+                )
+    return arrays
+
+
+def _reference(suite: Suite, case: Case, arrays: Arrays, generator: ModuleType) -> Arrays:
+    """Run the reference twice; check that both agree to the last bit and that the contract is fulfilled."""
+    first, second = generator.reference(case, arrays), generator.reference(case, arrays)
+    for checkpoint in case.checkpoints:
+        place = f"{suite.name}/{case.name}/{checkpoint.name}"
+        array = first.get(checkpoint.name)
+        if not isinstance(array, np.ndarray):
+            raise FreezeError(f"{place}: the reference does not produce it, or not as an array")
+        wanted = {"storage": "float64", "integer": "int64", "bool": "bool"}[checkpoint.dtype]
+        if array.shape != checkpoint.shape or array.dtype.name != wanted:
+            raise FreezeError(
+                f"{place}: the reference gives {array.dtype.name} {array.shape}, contract: {wanted} {checkpoint.shape}"
+            )
+        if array.tobytes() != second[checkpoint.name].tobytes():
+            raise FreezeError(f"{place}: the reference gives other bits when it runs again")
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise FreezeError(f"{place}: the reference gives values that are not finite")
+    return {checkpoint.name: first[checkpoint.name] for checkpoint in case.checkpoints}
+
+
+def _witnessed(suite: Suite, case: Case, arrays: Arrays, found: Arrays, generator: ModuleType) -> tuple[float, str]:
+    """Compare with the witness; return the worst disagreement, in units of a checkpoint's scale, and its place."""
+    second = generator.witness(case, arrays)
+    worst = (0.0, "")
+    for checkpoint in case.checkpoints:
+        place = f"{suite.name}/{case.name}/{checkpoint.name}"
+        other = np.asarray(second.get(checkpoint.name, ()))
+        if other.shape != checkpoint.shape:
+            raise FreezeError(f"{place}: the witness ({generator.WITNESS}) gives {other.shape}, not {checkpoint.shape}")
+        cut = checkpoint.kept_index
+        judged = np.broadcast_to(judged_elements(case, checkpoint, arrays), checkpoint.kept_shape)
+        if judged.size and not judged.any():
+            raise FreezeError(f"{place}: nothing of it is judged: all that is kept is padding")
+        difference = apart(other[cut], found[checkpoint.name][cut], judged)
+        if not difference <= (WITNESS_LIMIT if checkpoint.dtype == "storage" else 0):
+            raise FreezeError(
+                f"{place}: the witness ({generator.WITNESS}) differs by {difference:.2e} of the checkpoint's scale,"
+                f" allowed {WITNESS_LIMIT}: one of the two is wrong"
+            )
+        worst = max(worst, (difference, place))
+    return worst
+
+
+def apart(candidate: NDArray[Any], golden: NDArray[Any], judged: NDArray[np.bool_]) -> float:
+    """Return the largest difference over the judged elements in units of the largest |golden|, infinite for NaN."""
+    counted = np.broadcast_to(judged, golden.shape)
+    first, second = candidate[counted].astype(np.float64), golden[counted].astype(np.float64)
+    if np.array_equal(first, second):
+        return 0.0
+    if not (np.isfinite(first).all() and np.isfinite(second).all()):
+        return math.inf
+    scale = float(np.abs(second).max())
+    return float(np.abs(first - second).max()) / scale if scale else math.inf
+
+
+def judged_elements(case: Case, checkpoint: Checkpoint, arrays: Arrays) -> NDArray[np.bool_]:
+    """Return where `checkpoint` is judged, broadcastable to its kept shape."""
+    judged = case.judged_elements(checkpoint, arrays)
+    return np.ones((), bool) if judged is None else judged
