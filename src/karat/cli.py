@@ -150,6 +150,9 @@ def _export(repository: Repository, options: argparse.Namespace) -> int:
         goldens = GoldenSet.open(repository, suite.name)
         for case in suite.cases:
             if selection.has(suite.name, case.name):
+                if contract.name in suite.contracts and contract.name not in suite.contracts_of(case):
+                    print(f"{suite.name}/{case.name}: not written: it is not checked under {contract.name}")
+                    continue
                 folder = options.to / suite.name / case.name
                 arrays = goldens.draw_inputs(case)
                 try:
@@ -157,7 +160,10 @@ def _export(repository: Repository, options: argparse.Namespace) -> int:
                 except OSError as error:
                     raise UsageError(f"cannot write {folder}: {error.strerror}") from None
                 print(f"{folder}: {len(case.checkpoints)} checkpoints wanted, {contract.storage}")
-    print(f"put each case's outputs beside its inputs, as outputs.safetensors, and run: karat check dir:{options.to}")
+    print(
+        f"put each case's outputs beside its inputs, as outputs.safetensors, and run:"
+        f" karat check dir:{options.to} --contract {contract.name}"
+    )
     return 0
 
 

@@ -32,7 +32,26 @@ _HEADINGS = (
     "| contract | correct runs | rejected | faults | caught | invisible | missed | named right | margins"
     " | held out: correct, rejected | held out: faults, missed |"
 )
-_DECIDING = ("compare", "diagnoses", "exact", "faults", "hypotheses", "judge", "noise", "signatures")
+_DECIDING = (
+    "compare",
+    "diagnoses",
+    "exact",
+    "exchange",
+    "faults",
+    "formats",
+    "freeze_case",
+    "goldens",
+    "hypotheses",
+    "judge",
+    "noise",
+    "replays",
+    "session",
+    "signatures",
+    "suites",
+    "tolerances",
+    "trials",
+    "verdicts",
+)
 
 
 def evidence_command(suite: str) -> str:
@@ -126,7 +145,8 @@ def read_evidence(repository: Repository, suite: str) -> dict[str, Any]:
     if not intact:
         raise GoldenError("damaged", f"{path} is not what was written; restore it from version control, or {mend}")
     current = sources(repository, suite)
-    changed = sorted(name for name in current if content["sources"].get(name) != current[name])
+    names = current.keys() | content["sources"].keys()
+    changed = sorted(name for name in names if content["sources"].get(name) != current.get(name))
     if changed:
         raise GoldenError("stale", f"{path} was gathered with another state of: {', '.join(changed)}; {mend}")
     return content

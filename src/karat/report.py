@@ -127,7 +127,7 @@ def _before(verdicts: Sequence[Verdict], verdict: Verdict) -> str:
         return "first divergence; it is the first checkpoint"
     if unknown:
         return f"first divergence; before it, not known: {', '.join(unknown[:4])}{', …' if len(unknown) > 4 else ''}"
-    return "first divergence; all that was compared before it is right"
+    return "first divergence; all that was compared before it passed"
 
 
 def explain(verdict: Verdict, repository: Repository, *, before: str = "") -> list[str]:

@@ -43,7 +43,7 @@ def test_one_element_off_by_a_hundredth_is_found_by_name_and_index(toy, file_for
     result = toy.karat("check", f"dir:{folder}")
     assert result.code == 1
     assert (
-        "toy/padded/float32/scores: mismatch (first divergence; all that was compared before it is right)" in result.out
+        "toy/padded/float32/scores: mismatch (first divergence; all that was compared before it passed)" in result.out
     )
     assert "at (1, 3, 8) (batch 1, token 3, word 8)" in result.out
     assert "1 of 88 elements beyond" in result.out

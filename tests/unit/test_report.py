@@ -117,7 +117,7 @@ def test_every_other_failure_says_what_was_found_and_where(given, lines, more):
     ("earlier", "said"),
     [
         ([], "first divergence; it is the first checkpoint"),
-        ([PASSED], "first divergence; all that was compared before it is right"),
+        ([PASSED], "first divergence; all that was compared before it passed"),
         ([PASSED, UNSUPPORTED, MISSING], "first divergence; before it, not known: tokens, tokens"),
     ],
     ids=["the first", "all right", "not known"],
