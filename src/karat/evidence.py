@@ -144,7 +144,12 @@ def read_evidence(repository: Repository, suite: str) -> dict[str, Any]:
         intact, content = False, {}
     if not intact:
         raise GoldenError("damaged", f"{path} is not what was written; restore it from version control, or {mend}")
-    current = sources(repository, suite)
+    if not isinstance(content.get("sources"), dict):
+        raise GoldenError("damaged", f"{path} does not say what it was gathered with; {mend}")
+    try:
+        current = sources(repository, suite)
+    except (KeyError, TypeError, tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        raise GoldenError("damaged", f"{path}: what it depends on cannot be read: {error}; {mend}") from None
     names = current.keys() | content["sources"].keys()
     changed = sorted(name for name in names if content["sources"].get(name) != current.get(name))
     if changed:
@@ -236,7 +241,7 @@ def invisible_rows(contents: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]
         {"suite": content["suite"], "fault": row["fault"], "contract": row["contract"], "signal": row["signal"]}
         for content in contents
         for row in content["faults"]
-        if not row["caught"] and (row["fault"], row["contract"]) not in seen
+        if not row["caught"] and not row["visible"] and (row["fault"], row["contract"]) not in seen
     ]
 
 

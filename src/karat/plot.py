@@ -44,7 +44,7 @@ def _panel(panel: Any, contract: str, kinds: list[str], rows: list[Mapping[str, 
     nearest: dict[str, float] = {}
     for row in rows:
         kind = kind_of(row["checkpoint"])
-        worst[kind] = max(worst.get(kind, 0.0), 1 / row["correct_margin"])
+        worst[kind] = max(worst.get(kind, 0.0), 1 / row["correct_margin"] if row["correct_margin"] else ENDLESS)
         if row["fault"]:
             nearest[kind] = min(nearest.get(kind, ENDLESS), row["fault_margin"])
     panel.set_yscale("log")

@@ -35,6 +35,7 @@ _STATUSES_OF_VALUES = ("mismatch", "fault")
 def gather(repository: Repository, name: str) -> dict[str, Any]:
     """Run all trials of a suite and return the content of its evidence file."""
     suite = repository.suite(name)
+    goldens.GoldenSet.open(repository, name)  # here, where its error is told, not in a worker
     formulations: list[Formulation | Fault | None] = [None, *load_formulations(repository, suite)]
     faults = load_faults(repository, suite)
     correct, planted = _jobs("formulation", formulations, suite), _jobs("fault", faults, suite)
@@ -141,9 +142,9 @@ def _correct_row(
     worst: dict[str, float] = {}
     checkpoints: dict[str, float] = {}
     for verdict in compared:
-        checkpoints[verdict.checkpoint] = max(checkpoints.get(verdict.checkpoint, 0.0), verdict.used)
+        checkpoints[verdict.checkpoint] = max(checkpoints.get(verdict.checkpoint, 0.0), _finite(verdict.used))
         for test in verdict.tests:
-            worst[test.name] = max(worst.get(test.name, 0.0), round(test.value, 4))
+            worst[test.name] = max(worst.get(test.name, 0.0), round(_finite(test.value), 4))
     peak = max(compared, key=lambda verdict: verdict.used, default=None)
     used = peak.used if peak is not None else 0.0
     rejected = [verdict for verdict in compared if verdict.status not in ("pass", "unsupported")]
@@ -223,6 +224,11 @@ def _margin_of(verdict: Verdict) -> float:
     if verdict.status in _STATUSES_OF_VALUES:
         return verdict.used
     return evidence.ENDLESS if verdict.status in DIVERGED or verdict.status == "raised" else 0.0
+
+
+def _finite(value: float) -> float:
+    """Return a value as JSON can hold it; NaN is as bad as infinity."""
+    return min(evidence.ENDLESS, value)
 
 
 def _margin(value: float) -> float:
