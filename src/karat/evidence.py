@@ -149,7 +149,9 @@ def read_evidence(repository: Repository, suite: str) -> dict[str, Any]:
     try:
         current = sources(repository, suite)
     except (KeyError, TypeError, tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
-        raise GoldenError("damaged", f"{path}: what it depends on cannot be read: {error}; {mend}") from None
+        raise GoldenError(
+            "damaged", f"{path}: tolerances.toml or the manifest cannot be read: {error}; {mend}"
+        ) from None
     names = current.keys() | content["sources"].keys()
     changed = sorted(name for name in names if content["sources"].get(name) != current.get(name))
     if changed:
