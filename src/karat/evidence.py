@@ -122,7 +122,7 @@ def _without_words(source: str) -> str:
 
 
 def required(repository: Repository, suite: Suite) -> bool:
-    """Say whether a suite must have evidence: where it catalogues formulations or faults, and counts in sigma."""
+    """Say whether a suite must have evidence: where it has goldens, and catalogues formulations or faults."""
     catalogues = (repository.formulations(suite.name), repository.faults(suite.name))
     if "@" in suite.name or not any(path.is_file() for path in catalogues):
         return False
