@@ -17,8 +17,8 @@ _PART = 1 << 21  # elements that one thread takes at a time
 _MOST_ROWS = 1 << 20
 _SHORTEST_ROW = 16
 _FRACTION = np.uint64((1 << 52) - 1)
-_LARGEST_CODE = 15 * 2.0**-99  # what the float32 bits 255 << 20 stand for
-_TINY = 2.0**-120  # a variance, so that none is 0
+_LARGEST_CODE = 7 * 2.0**-66  # what the float32 bits 255 << 21 stand for
+_TINY = 2.0**-140  # a variance, so that none is 0
 _ONE = np.uint64(1023 << 52)  # the bits of 1.0
 
 Floats = NDArray[np.float64]
@@ -43,8 +43,8 @@ class Scale:
     """A positive scale for every element of an array, in one byte each.
 
     Attributes:
-        codes: uint8, a floating-point number of five exponent and three fraction bits, without sign: code c stands for
-            s(c) / s(255) * top, with s(c) = c below 8 and (8 + c % 8) * 2^(c // 8 - 1) from 8 on.
+        codes: uint8, a floating-point number of six exponent and two fraction bits, without sign: code c stands for
+            s(c) / s(255) * top, with s(c) = c below 4 and (4 + c % 4) * 2^(c // 4 - 1) from 4 on.
         top: what code 255 stands for.
     """
 
@@ -365,7 +365,7 @@ class _Plan:
         start: int,
         work: _Work,
     ) -> None:
-        """Judge by sigma, in float32: the codes of a scale span 31 powers of two, its squares 62 of 126 there are."""
+        """Judge by sigma, in float32: the codes of a scale span 63 powers of two, its squares the 126 that there are."""
         cut, sigma = slice(start, start + y.size), work.sigma
         np.multiply(error, 1 / self.unit, out=work.z, casting="same_kind")
         np.multiply(y, 1 / self.unit, out=work.t, casting="same_kind")
@@ -472,10 +472,10 @@ def _rows(shape: tuple[int, ...]) -> tuple[int, int]:
 
 
 def _decoded(codes: NDArray[np.uint8], bits: NDArray[np.uint32] | None = None) -> Singles:
-    """Return s(c) * 2^-129 for codes c: shifted to their place, they are the bits of that float32 number."""
+    """Return s(c) * 2^-128 for codes c: shifted to their place, they are the bits of that float32 number."""
     bits = np.empty(codes.shape, np.uint32) if bits is None else bits
     np.copyto(bits, codes)
-    bits <<= np.uint32(20)
+    bits <<= np.uint32(21)
     return bits.view(np.float32)
 
 
