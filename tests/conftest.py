@@ -136,8 +136,9 @@ class Toy:
         """Return right outputs of a case: those of the plain candidate."""
         plain = load_by_path(self.root / "candidates" / "plain" / "toy.py")
         row = read_tolerances(self.root / "tolerances.toml").contract(contract)
-        drawn = {name: recipe.draw() for name, recipe in self.suite.case(case).inputs.items()}
-        return plain.toy(**inputs.nest(exchange.in_storage(drawn, row)), **self.suite.case(case).params)
+        chosen = self.suite.case(case)
+        drawn = {name: recipe.draw() for name, recipe in chosen.inputs.items()}
+        return plain.toy(**inputs.nest(exchange.in_storage(chosen, drawn, row)), **chosen.params)
 
     def dump(self, file_format: str = "safetensors", contract: str = "float32", cases=("small", "padded")) -> Path:
         """Write right outputs as a `dir:` candidate; return its folder."""

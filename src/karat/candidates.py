@@ -33,6 +33,8 @@ from karat.tensors import Tensor
 from karat.tolerances import Contract
 
 NULL_KINDS = ("zeros", "constant", "noise", "permuted", "stale", "missing")
+REFUSED = "refused.txt"
+"""The file in which a dump says that, and why, the inputs of a case were refused."""
 _LOG_LIMIT = 1 << 14
 _LONGEST = 1e7  # seconds, about four months
 
@@ -58,10 +60,14 @@ class Request:
 
 @dataclass(frozen=True)
 class Failure:
-    """Why there are no outputs: the status for every checkpoint of the case, and the text that explains it."""
+    """Why there are no outputs: the status for every checkpoint of the case, and the text that explains it.
+
+    `refuses`: the candidate itself said no, as it must to wrong inputs: it raised, or exited with another code than 0.
+    """
 
     status: str
     text: str
+    refuses: bool = False
 
 
 class Candidate(Protocol):
@@ -113,6 +119,10 @@ class FolderCandidate:
         folder = self.folder / request.suite.name / request.case.name
         if not folder.is_dir():
             return Failure("unsupported", f"there is no folder {folder}")
+        said = folder / REFUSED
+        if request.case.refuses and said.is_file():
+            with said.open("rb") as file:
+                return Failure("raised", file.read(_LOG_LIMIT).decode("utf-8", "replace").strip(), refuses=True)
         return _read(folder)
 
     def require_known(self, repository: Repository) -> None:
@@ -190,7 +200,7 @@ class CommandCandidate:
         finally:
             _kill(process)
         if code:
-            return Failure("crashed", f"{_ending(code)}\n{log.text()}".rstrip())
+            return Failure("crashed", f"{_ending(code)}\n{log.text()}".rstrip(), refuses=code > 0)
         return None
 
     def close(self) -> None:
@@ -381,7 +391,7 @@ class PythonCandidate:
                 self._stop(patience=0.0)
                 return answer
             if "raised" in answer:
-                return Failure("raised", answer["raised"])
+                return Failure("raised", answer["raised"], refuses=True)
             if "unsupported" in answer:
                 return Failure("unsupported", answer["unsupported"])
             return _loaded(_read(outputs), request.case)
@@ -421,17 +431,16 @@ class NullCandidate:
             return Outputs({})
         found, helpless = {}, []
         for checkpoint in request.case.checkpoints:
+            if checkpoint.dtype == "refusal":
+                continue  # it answers
             array = self._worthless(request, checkpoint)
             if array is None:
                 helpless.append(checkpoint.name)
             else:
                 whole = np.zeros(checkpoint.shape, array.dtype)
                 whole[checkpoint.kept_index] = array
-                dtype = (
-                    np.dtype(np.int64)
-                    if checkpoint.dtype == "integer"
-                    else formats.lookup(request.contract.storage).dtype
-                )
+                wanted = exchange.wanted_dtype(checkpoint, request.contract)
+                dtype = formats.FORMATS[wanted].dtype if wanted in formats.FORMATS else np.dtype(wanted)
                 found[checkpoint.name] = tensors.of_array(whole.astype(dtype))
         return Outputs(found, tuple(helpless))
 
@@ -440,16 +449,17 @@ class NullCandidate:
         if self.kind == "zeros":
             wrong = np.zeros_like(golden)
         elif self.kind == "constant":
-            wrong = np.full_like(golden, golden.mean())
+            wrong = np.full_like(golden, _finite(golden).mean())
         elif self.kind == "noise":
             random = np.random.Generator(np.random.Philox(key=0))
-            spread = golden.std() or 1 + abs(golden.mean())
-            wrong = (golden.mean() + 10 * spread * random.standard_normal(golden.shape)).astype(golden.dtype)
+            values = _finite(golden)
+            spread = values.std() or 1 + abs(values.mean())
+            wrong = (values.mean() + 10 * spread * random.standard_normal(golden.shape)).astype(golden.dtype)
         elif self.kind == "permuted":
             wrong = np.roll(golden, 1)
         else:
             wrong = self._stale(request, checkpoint.name, golden)
-        return None if np.array_equal(wrong, golden) else wrong
+        return None if np.array_equal(wrong, golden, equal_nan=golden.dtype.kind == "f") else wrong
 
     @staticmethod
     def _stale(request: Request, checkpoint: str, golden: NDArray[Any]) -> NDArray[Any]:
@@ -466,3 +476,10 @@ class NullCandidate:
 
     def close(self) -> None:
         """Do nothing."""
+
+
+def _finite(golden: NDArray[Any]) -> NDArray[np.float64]:
+    """Return the finite elements, float64, a 0 where there is none."""
+    values = golden.astype(np.float64).reshape(-1)
+    values = values[np.isfinite(values)]
+    return values if values.size else np.zeros(1)

@@ -28,13 +28,17 @@ class Outputs:
     unsupported: tuple[str, ...] = ()
 
 
-def in_storage(arrays: Mapping[str, NDArray[Any]], contract: Contract) -> dict[str, NDArray[Any]]:
-    """Return `arrays` with the floating ones in the contract's storage format; raise `UsageError` rather than round."""
+def in_storage(case: Case, arrays: Mapping[str, NDArray[Any]], contract: Contract) -> dict[str, NDArray[Any]]:
+    """Return the inputs of a case as a candidate is given them: floats in storage, unless the case fixes their format.
+
+    Raise `UsageError` rather than round.
+    """
     stored = {}
     for name, array in arrays.items():
+        wanted = case.fixed.get(name, contract.storage)
         try:
             floating = array.dtype.name in formats.FORMATS
-            stored[name] = formats.convert_exactly(array, contract.storage) if floating else array
+            stored[name] = formats.convert_exactly(array, wanted) if floating else array
         except ValueError as error:
             raise UsageError(f"input {name!r} cannot be given under the contract {contract.name}: {error}") from None
     return stored
@@ -45,6 +49,7 @@ def case_description(suite: Suite, case: Case, contract: Contract) -> dict[str, 
 
     A checkpoint's `judged` gives, by axis, the part [start, stop) that is compared, and `padding` the inputs that are 0
     where a position along an axis is not; whole arrays are wanted all the same. Integers of any width are accepted.
+    `refuses` says what is wrong with inputs that must be refused.
     """
     return {
         "suite": suite.name,
@@ -55,22 +60,30 @@ def case_description(suite: Suite, case: Case, contract: Contract) -> dict[str, 
             {
                 "name": name,
                 "shape": list(recipe.shape),
-                "dtype": contract.storage if recipe.dtype in formats.FORMATS else recipe.dtype,
+                "dtype": case.fixed.get(name, contract.storage) if recipe.dtype in formats.FORMATS else recipe.dtype,
             }
             for name, recipe in case.inputs.items()
         ],
         "padding": dict(case.padding),
+        "refuses": case.refuses,
         "checkpoints": [
             {
                 "name": checkpoint.name,
                 "shape": list(checkpoint.shape),
                 "axes": list(checkpoint.axes),
-                "dtype": {"storage": contract.storage, "integer": "int64", "bool": "bool"}[checkpoint.dtype],
+                "dtype": wanted_dtype(checkpoint, contract),
                 "judged": {axis: list(part) for axis, part in checkpoint.keep.items()},
             }
             for checkpoint in case.checkpoints
+            if checkpoint.dtype != "refusal"
         ],
     }
+
+
+def wanted_dtype(checkpoint: Checkpoint, contract: Contract) -> str:
+    """Return the name of the dtype in which a candidate returns a checkpoint."""
+    formats_of = {"storage": contract.storage, "accumulation": contract.accumulation, "integer": "int64"}
+    return formats_of.get(checkpoint.dtype, "bool")
 
 
 def write_case(
@@ -92,7 +105,7 @@ def write_case(
     folder.mkdir(parents=True, exist_ok=True)
     description = json.dumps(case_description(suite, case, contract), indent=1) + "\n"
     (folder / "case.json").write_text(description, encoding="utf-8")
-    stored = in_storage(arrays, contract)
+    stored = in_storage(case, arrays, contract)
     if file_format == "safetensors":
         tensors.write_safetensors(folder / "inputs.safetensors", stored)
     elif file_format == "h5":

@@ -95,12 +95,14 @@ class FaultyCandidate:
 
     def run(self, request: Request) -> Outputs | Failure:
         """Return the outputs of one case."""
-        given = inputs.nest(exchange.in_storage(request.arrays, request.contract))
+        for array in request.arrays.values():
+            array.setflags(write=False)  # the next candidate gets the same
+        given = inputs.nest(exchange.in_storage(request.case, request.arrays, request.contract))
         try:
             with np.errstate(all="ignore"):  # a fault may divide by zero; karat says so in its own words
                 returned = self._call(**given, **request.case.params)
         except Exception as error:  # noqa: BLE001 - a fault may raise; that is how it is caught
-            return Failure("raised", f"{type(error).__name__}: {error}")
+            return Failure("raised", f"{type(error).__name__}: {error}", refuses=True)
         if not isinstance(returned, Mapping):
             returned = {request.case.checkpoints[0].name: returned}
         return Outputs({name: tensors.of_array(array) for name, array in returned.items()})

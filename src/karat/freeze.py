@@ -18,6 +18,7 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -25,7 +26,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from karat import goldens, inputs
+from karat import goldens, inputs, sources
 from karat.errors import FreezeError, KaratError
 from karat.faults import load_faults
 from karat.freeze_case import (
@@ -40,13 +41,14 @@ from karat.freeze_case import (
 )
 from karat.noise import DRAWS
 from karat.suites import Case, Repository, Suite, find_repository, load_by_path
+from karat.tolerances import read_tolerances
 
 __all__ = ["FreezeError", "beside", "drift", "freeze", "main", "plain_candidate"]
 
 
 def beside(file: str, name: str) -> ModuleType:
-    """Return the module `name` that stands in the folder of `file`; for generators, which are not a package."""
-    return load_by_path(Path(file).with_name(f"{name}.py"))
+    """Return the module `name` in the folder of `file` or above it; for generators, which are not a package."""
+    return load_by_path(sources.beside(Path(file), name))
 
 
 def plain_candidate(file: str, suite: str, case: Case, given: Mapping[str, NDArray[Any]]) -> Arrays:
@@ -79,8 +81,9 @@ def freeze(repository: Repository, name: str, *, weights: str | None = None) -> 
         slug = re.sub(r"[^A-Za-z0-9_.-]+", "--", name_of_source)
         validator = load_by_path(repository.validator(name))
         suite = validator.suite_of_weights(f"{name}@{slug}", config)
-    repository.goldens.mkdir(exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=f".{suite.name}.", suffix=".new", dir=repository.goldens))
+    family = repository.folder(suite.name).parent
+    family.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=f".{suite.name}.", suffix=".new", dir=family))
     folder.chmod(0o755)
     try:
         _freeze_into(folder, repository, suite, generator_path, weights, config, stored)
@@ -111,7 +114,8 @@ def _freeze_into(
     precision = max(entry.precision for entry in frozen)
     if config:
         (folder / "config.json").write_text(json.dumps(config, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-    checks = generator.checks(suite, found, lambda case: draw_inputs(repository, suite, case, stored))
+    computed = replace(suite, cases=tuple(case for case in suite.cases if not case.refuses))
+    checks = generator.checks(computed, found, lambda case: draw_inputs(repository, suite, case, stored))
     checks += generator.known_values(weights, config, found)
     content = {
         "suite": suite.name,
@@ -123,8 +127,11 @@ def _freeze_into(
         "platform": f"{platform.system()} {platform.machine()}",
         "witness": {"name": generator.WITNESS, "limit": WITNESS_LIMIT, "worst": worst[0], "at": worst[1]},
         "noise": {"draws": DRAWS, "precision": round(precision, 3)} if precision else None,
+        "method": sources.method(suite, read_tolerances(repository.root / "tolerances.toml")),
+        "packed": goldens.part_file(suite, "") if suite.packed else None,
         "faults": [{"fault": fault.name, "text": fault.text} for fault in load_faults(repository, suite)],
         "signatures": [row for entry in frozen for row in entry.signatures],
+        "certain": [row for entry in frozen for row in entry.certain],
         "checks": checks,
         "cases": [{"case": case.name, "params": dict(case.params)} for case in suite.cases],
         "inputs": [row for entry in frozen for row in entry.inputs],
@@ -165,7 +172,7 @@ def drift(repository: Repository, suite: Suite, fresh: Path) -> tuple[float, str
     worst = (0.0, "")
     for case in suite.cases:
         arrays = new.padding(case)
-        for checkpoint in case.checkpoints:
+        for checkpoint in case.computed:
             old, now = frozen.golden(case.name, checkpoint.name), new.golden(case.name, checkpoint.name)
             place = f"{suite.name}/{case.name}/{checkpoint.name}"
             if old.shape != now.shape:
@@ -197,7 +204,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _one(repository: Repository, name: str, weights: str | None, *, verify: bool) -> int:
     fresh = freeze(repository, name, weights=weights)
     suite_name = json.loads((fresh / goldens.MANIFEST).read_text(encoding="utf-8"))["suite"]
-    target = repository.goldens / suite_name
+    target = repository.folder(suite_name)
     if verify:
         try:
             worst, place = drift(repository, repository.suite(suite_name), fresh)

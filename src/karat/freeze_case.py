@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from karat import formats, goldens, tolerances
+from karat import formats, goldens, noise, tolerances
 from karat.candidates import Request
 from karat.errors import FreezeError
 from karat.exchange import Outputs
@@ -28,6 +28,11 @@ WITNESS_LIMIT = 1e-12
 WORST_PRECISION = 0.2
 """How well a noise scale must be known, relative; 24 normal draws give 0.14."""
 
+WITNESS_SIGMA = 12.0
+"""Where conditioning makes that larger, how far they may be apart in sigma of a computation in float64."""
+
+_DOUBLE = tolerances.Contract("float64", "float64", "float64", "float64", "each operation")
+
 Arrays = dict[str, NDArray[Any]]
 
 
@@ -39,6 +44,7 @@ class FrozenCase:
     inputs: list[dict[str, Any]]
     goldens: list[dict[str, Any]]
     signatures: list[dict[str, Any]]
+    certain: list[dict[str, str]]
     files: list[tuple[str, Arrays]]
     disagreement: tuple[float, str]
     precision: float
@@ -49,11 +55,18 @@ def freeze_case(repository: Repository, suite: Suite, case: Case, generator_path
     print(f"freezing {suite.name}/{case.name}", flush=True)
     generator = generator_at(generator_path)
     arrays = draw_inputs(repository, suite, case, stored)
-    found = _reference(suite, case, arrays, generator)
-    disagreement = _witnessed(suite, case, arrays, found, generator)
+    found: Arrays = {}
+    disagreement = (0.0, "")
+    if case.refuses:
+        _refused(repository, suite, case, arrays)
+    else:
+        found = _reference(suite, case, arrays, generator)
     measured = _measured(repository, suite, case, arrays, found, generator)
-    file = f"{case.name}.safetensors"
-    kept = {point.name: np.ascontiguousarray(found[point.name][point.kept_index]) for point in case.checkpoints}
+    if not case.refuses:
+        _held(repository, suite, case, found)
+        disagreement = _witnessed(suite, case, arrays, found, generator, measured.frames)
+    file = goldens.part_file(suite, case.name)
+    kept = {point.name: np.ascontiguousarray(found[point.name][point.kept_index]) for point in case.computed}
     return FrozenCase(
         found=found,
         inputs=[
@@ -64,10 +77,11 @@ def freeze_case(repository: Repository, suite: Suite, case: Case, generator_path
         ],
         goldens=[
             goldens.golden_row(case, point, file, kept[point.name], arrays) | measured.rows.get(point.name, {})
-            for point in case.checkpoints
+            for point in case.computed
         ],
         signatures=measured.signatures,
-        files=[(file, kept), *measured.files],
+        certain=measured.certain,
+        files=[*([(f"{case.name}.safetensors", kept)] if kept else []), *measured.files],
         disagreement=disagreement,
         precision=measured.precision,
     )
@@ -90,7 +104,9 @@ class _Measured:
     rows: dict[str, dict[str, Any]] = field(default_factory=dict)
     files: list[tuple[str, Arrays]] = field(default_factory=list)
     signatures: list[dict[str, Any]] = field(default_factory=list)
+    certain: list[dict[str, str]] = field(default_factory=list)
     precision: float = 0.0
+    frames: dict[str, Frame] = field(default_factory=dict)
 
 
 def _measured(
@@ -111,8 +127,8 @@ def _measured(
     frames: dict[str, Frame] = {}
     rows: dict[str, dict[str, Any]] = {}
     codes: Arrays = {}
-    for point in case.checkpoints:
-        if point.dtype == "storage":
+    for point in case.computed:
+        if point.floating:
             frame = Frame.of(case, point, arrays, golden[point.name][point.kept_index], replays, contracts)
             frames[point.name] = frame
             rows[point.name] = {
@@ -121,25 +137,28 @@ def _measured(
                 "bias": frame.errors_along(None),
             }
             codes |= {f"{point.name}/{kind}": scale.codes for kind, scale in frame.scales.items()}
-    files = [(goldens.noise_file(case.name), codes)]
+    files = [(f"{case.name}{goldens.NOISE}.safetensors", codes)] if codes else []
     faulty = _faulty_outputs(repository, suite, case, arrays)
     visible = known.signatures.visible if known.signatures is not None else math.inf
     signatures = signatures_of(case, arrays, golden, faulty, frames, outputs=suite.outputs, visible=visible)
     if signatures.tensors:
-        files.append((goldens.signature_file(case.name), signatures.tensors))
-    return _Measured(rows, files, signatures.rows, precision)
+        files.append((f"{case.name}{goldens.SIGNATURES}.safetensors", signatures.tensors))
+    return _Measured(rows, files, signatures.rows, signatures.certain, precision, frames)
 
 
-def _faulty_outputs(repository: Repository, suite: Suite, case: Case, arrays: Arrays) -> Iterator[tuple[str, Arrays]]:
-    """Yield each fault with what the plain candidate that has it produces in float64, unless it raises."""
+def _faulty_outputs(
+    repository: Repository, suite: Suite, case: Case, arrays: Arrays
+) -> Iterator[tuple[str, Arrays | None]]:
+    """Yield each fault with what the plain candidate that has it produces in float64, None where it raises."""
     if case not in visible_cases(suite) or "@" in suite.name:
         return
-    double = tolerances.Contract("float64", "float64", "float64", "float64", "each operation")
-    request = Request(suite, case, double, arrays, goldens.GoldenSet(suite.name, Path(), {}))
+    request = Request(suite, case, _DOUBLE, arrays, goldens.GoldenSet(suite.name, Path(), {}))
     for fault in load_faults(repository, suite):
         outcome = FaultyCandidate(repository.plain(suite.name), suite.function, fault).run(request)
-        if isinstance(outcome, Outputs):
-            yield fault.name, {name: tensor.load() for name, tensor in outcome.tensors.items()}
+        found = (
+            {name: tensor.load() for name, tensor in outcome.tensors.items()} if isinstance(outcome, Outputs) else None
+        )
+        yield fault.name, found
 
 
 def draw_inputs(repository: Repository, suite: Suite, case: Case, stored: Arrays) -> Arrays:
@@ -151,9 +170,10 @@ def draw_inputs(repository: Repository, suite: Suite, case: Case, stored: Arrays
     for contract in suite.contracts_of(case):
         storage = contracts.contract(contract).storage
         for name, array in arrays.items():
-            if array.dtype.kind == "f" and (index := formats.off_grid(array, storage)) is not None:
+            wanted = case.fixed.get(name, storage)
+            if array.dtype.kind == "f" and (index := formats.off_grid(array, wanted)) is not None:
                 raise FreezeError(
-                    f"{suite.name}/{case.name}: input {name!r} is {array[index]!r} at {index}, which {storage} would"
+                    f"{suite.name}/{case.name}: input {name!r} is {array[index]!r} at {index}, which {wanted} would"
                     f" round: under the contract {contract} a candidate would start from other numbers"
                 )
     return arrays
@@ -162,56 +182,97 @@ def draw_inputs(repository: Repository, suite: Suite, case: Case, stored: Arrays
 def _reference(suite: Suite, case: Case, arrays: Arrays, generator: ModuleType) -> Arrays:
     """Run the reference twice; check that both agree to the last bit and that the contract is fulfilled."""
     first, second = generator.reference(case, arrays), generator.reference(case, arrays)
-    for checkpoint in case.checkpoints:
+    for checkpoint in case.computed:
         place = f"{suite.name}/{case.name}/{checkpoint.name}"
         array = first.get(checkpoint.name)
         if not isinstance(array, np.ndarray):
             raise FreezeError(f"{place}: the reference does not produce it, or not as an array")
-        wanted = {"storage": "float64", "integer": "int64", "bool": "bool"}[checkpoint.dtype]
+        wanted = "float64" if checkpoint.floating else {"integer": "int64", "bool": "bool"}[checkpoint.dtype]
         if array.shape != checkpoint.shape or array.dtype.name != wanted:
             raise FreezeError(
                 f"{place}: the reference gives {array.dtype.name} {array.shape}, contract: {wanted} {checkpoint.shape}"
             )
         if array.tobytes() != second[checkpoint.name].tobytes():
             raise FreezeError(f"{place}: the reference gives other bits when it runs again")
-        if array.dtype.kind == "f" and not np.isfinite(array).all():
-            raise FreezeError(f"{place}: the reference gives values that are not finite")
-    return {checkpoint.name: first[checkpoint.name] for checkpoint in case.checkpoints}
+        if array.dtype.kind == "f" and not checkpoint.nonfinite and not np.isfinite(array).all():
+            raise FreezeError(
+                f"{place}: the reference gives values that are not finite, and no `nonfinite` allows them"
+            )
+    return {checkpoint.name: first[checkpoint.name] for checkpoint in case.computed}
 
 
-def _witnessed(suite: Suite, case: Case, arrays: Arrays, found: Arrays, generator: ModuleType) -> tuple[float, str]:
+def _refused(repository: Repository, suite: Suite, case: Case, arrays: Arrays) -> None:
+    """Raise `FreezeError` unless the plain candidate refuses what the contract says must be refused."""
+    request = Request(suite, case, _DOUBLE, arrays, goldens.GoldenSet(suite.name, Path(), {}))
+    if isinstance(FaultyCandidate(repository.plain(suite.name), suite.function, None).run(request), Outputs):
+        raise FreezeError(f"{suite.name}/{case.name}: the plain candidate answers, and must refuse: {case.refuses}")
+
+
+def _held(repository: Repository, suite: Suite, case: Case, found: Arrays) -> None:
+    """Raise `FreezeError` where a contract's format has no number as large as a golden's."""
+    known = tolerances.read_tolerances(repository.root / "tolerances.toml")
+    for contract in suite.contracts_of(case):
+        for point in case.computed:
+            if point.floating:
+                promised = known.contract(contract)
+                name = promised.accumulation if point.dtype == "accumulation" else promised.storage
+                values = found[point.name][point.kept_index]
+                largest = float(np.abs(values[np.isfinite(values)]).max(initial=0.0))
+                if largest > formats.lookup(name).largest:
+                    raise FreezeError(
+                        f"{suite.name}/{case.name}/{point.name}: {largest:.4g} is beyond what {name} holds"
+                        f" ({formats.lookup(name).largest:.4g}); leave the contract {contract} out of Case.contracts"
+                    )
+
+
+def _witnessed(
+    suite: Suite, case: Case, arrays: Arrays, found: Arrays, generator: ModuleType, frames: Mapping[str, Frame]
+) -> tuple[float, str]:
     """Compare with the witness; return the worst disagreement, in units of a checkpoint's scale, and its place."""
     second = generator.witness(case, arrays)
     worst = (0.0, "")
-    for checkpoint in case.checkpoints:
+    for checkpoint in case.computed:
         place = f"{suite.name}/{case.name}/{checkpoint.name}"
         other = np.asarray(second.get(checkpoint.name, ()))
         if other.shape != checkpoint.shape:
             raise FreezeError(f"{place}: the witness ({generator.WITNESS}) gives {other.shape}, not {checkpoint.shape}")
-        cut = checkpoint.kept_index
         judged = np.broadcast_to(judged_elements(case, checkpoint, arrays), checkpoint.kept_shape)
         if judged.size and not judged.any():
             raise FreezeError(f"{place}: nothing of it is judged: all that is kept is padding")
-        difference = apart(other[cut], found[checkpoint.name][cut], judged)
-        if not difference <= (WITNESS_LIMIT if checkpoint.dtype == "storage" else 0):
+        golden = found[checkpoint.name][checkpoint.kept_index]
+        other = checkpoint.aligned(other[checkpoint.kept_index], golden)
+        difference = apart(other, golden, judged, frames.get(checkpoint.name))
+        if not difference <= (WITNESS_LIMIT if checkpoint.floating else 0):
             raise FreezeError(
                 f"{place}: the witness ({generator.WITNESS}) differs by {difference:.2e} of the checkpoint's scale,"
-                f" allowed {WITNESS_LIMIT}: one of the two is wrong"
+                f" allowed {WITNESS_LIMIT}, and by more than its noise: one of the two is wrong"
             )
         worst = max(worst, (difference, place))
     return worst
 
 
-def apart(candidate: NDArray[Any], golden: NDArray[Any], judged: NDArray[np.bool_]) -> float:
-    """Return the largest difference over the judged elements in units of the largest |golden|, infinite for NaN."""
+def apart(
+    candidate: NDArray[Any], golden: NDArray[Any], judged: NDArray[np.bool_], frame: Frame | None = None
+) -> float:
+    """Return the largest difference over the judged elements in units of the largest |golden|, infinite for NaN.
+
+    With `frame`, what lies within the noise of float64 counts as no more than `WITNESS_LIMIT`.
+    """
     counted = np.broadcast_to(judged, golden.shape)
     first, second = candidate[counted].astype(np.float64), golden[counted].astype(np.float64)
-    if np.array_equal(first, second):
+    if np.array_equal(first, second, equal_nan=True):
         return 0.0
-    if not (np.isfinite(first).all() and np.isfinite(second).all()):
+    finite = np.isfinite(second)
+    if not np.array_equal(first[~finite], second[~finite], equal_nan=True) or not np.isfinite(first[finite]).all():
         return math.inf
-    scale = float(np.abs(second).max())
-    return float(np.abs(first - second).max()) / scale if scale else math.inf
+    difference = np.abs(np.where(finite, first, 0) - np.where(finite, second, 0))
+    scale = float(np.abs(second[finite]).max())
+    if frame is not None:
+        predicted = noise.prediction(frame.scales, _DOUBLE, WITNESS_SIGMA)
+        sigma = np.sqrt(noise.variance(predicted, np.where(np.isfinite(golden), golden, 0)))[counted]
+        within = difference <= WITNESS_SIGMA * sigma
+        difference[within] = np.minimum(difference[within], WITNESS_LIMIT * scale)
+    return float(difference.max()) / scale if scale else math.inf
 
 
 def judged_elements(case: Case, checkpoint: Checkpoint, arrays: Arrays) -> NDArray[np.bool_]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from karat import goldens as golden_files
 from karat import inputs as recipes
+from karat import sources
 from karat.errors import GoldenError, KaratError, UsageError
 from karat.evidence import EVIDENCE, PLOT, digest, evidence_command, read_evidence, required, shortcomings
 from karat.goldens import MANIFEST, VISIBILITY, GoldenSet, freeze_command, sha256_of_array
@@ -58,7 +59,7 @@ def inspect(repository: Repository, suites: Iterable[Suite] | None = None) -> li
     findings += _tolerance_findings(repository, tolerances)
     inspected = list(repository.suites.values() if suites is None else suites)
     for suite in inspected:
-        findings += _suite_findings(repository, suite)
+        findings += _suite_findings(repository, suite, tolerances)
     if suites is None:
         return findings
     names = {suite.name for suite in inspected}
@@ -67,22 +68,28 @@ def inspect(repository: Repository, suites: Iterable[Suite] | None = None) -> li
 
 def _repository_findings(repository: Repository) -> list[Finding]:
     findings = []
-    for path in sorted(repository.goldens.glob("*")):
+    own = {repository.folder(name) for name in (*repository.suites, *repository.unreadable)}
+    families = {parent for folder in own for parent in folder.parents}
+    families = {family for family in families if family.is_relative_to(repository.goldens)} | {repository.goldens}
+    for path in sorted(path for family in families for path in family.glob("*")):
         if path.name.startswith(".") and path.name.endswith(".new"):
             continue  # a freeze that runs, or was killed: nothing reads it
-        if path.name in repository.unreadable:
+        if path in families:
+            continue
+        file = path.relative_to(repository.root).as_posix()
+        if path in own and path.name in repository.unreadable:
             why = repository.unreadable[path.name]
             message = f"its config.json is not what its contract wrote ({why}); run: {freeze_command(path.name)}"
-            findings.append(Finding("damaged", path.name, None, None, f"goldens/{path.name}/config.json", message))
-        elif path.name not in repository.suites:
+            findings.append(Finding("damaged", path.name, None, None, f"{file}/config.json", message))
+        elif path not in own:
             findings.append(
                 Finding(
                     "unlisted",
                     None,
                     None,
                     None,
-                    f"goldens/{path.name}",
-                    f"it belongs to no contract in validators/; remove it: git rm -r goldens/{path.name}",
+                    file,
+                    f"it belongs to no contract in validators/; remove it: git rm -r {file}",
                 )
             )
     return findings
@@ -116,7 +123,7 @@ def _rows_of(suite: Suite, contract: str, tolerances: Tolerances) -> tuple[set[s
         if contract not in suite.contracts_of(case):
             continue
         for checkpoint in case.checkpoints:
-            if checkpoint.dtype == "storage" or checkpoint.judged_by is not None:
+            if checkpoint.floating or checkpoint.judged_by is not None:
                 kind = checkpoint.tolerance
                 try:
                     used.add(tolerances.find(contract, suite.name, case.name, checkpoint.name, kind=kind).source)
@@ -125,12 +132,12 @@ def _rows_of(suite: Suite, contract: str, tolerances: Tolerances) -> tuple[set[s
     return used, missing
 
 
-def _suite_findings(repository: Repository, suite: Suite) -> list[Finding]:
-    folder = f"goldens/{suite.name}"
+def _suite_findings(repository: Repository, suite: Suite, tolerances: Tolerances) -> list[Finding]:
+    folder = repository.folder(suite.name).relative_to(repository.root).as_posix()
     try:
         frozen = GoldenSet.open(repository, suite.name)
         return [
-            *_chain_findings(repository, suite, frozen),
+            *_chain_findings(repository, suite, frozen, tolerances),
             *_file_findings(suite, frozen, folder),
             *_case_findings(suite, frozen, folder),
         ]
@@ -141,7 +148,7 @@ def _suite_findings(repository: Repository, suite: Suite) -> list[Finding]:
         return [Finding("damaged", suite.name, None, None, f"{folder}/{MANIFEST}", message)]
 
 
-def _chain_findings(repository: Repository, suite: Suite, frozen: GoldenSet) -> list[Finding]:
+def _chain_findings(repository: Repository, suite: Suite, frozen: GoldenSet, tolerances: Tolerances) -> list[Finding]:
     """Find sources that are not those from which the goldens were computed."""
     paths = [repository.validator(suite.name), *golden_files.generator_files(repository, suite)]
     current = {
@@ -154,12 +161,18 @@ def _chain_findings(repository: Repository, suite: Suite, frozen: GoldenSet) -> 
             change = "is gone" if file not in current else "is new" if file not in recorded else "was edited"
             message = f"{file} {change} since the goldens were frozen; run: {freeze_command(suite.name)}"
             findings.append(Finding("stale", suite.name, None, None, file, message))
+    if frozen.manifest["noise"] is not None and frozen.manifest["method"] != sources.method(suite, tolerances):
+        message = (
+            "a contract in tolerances.toml, what counts as visible there, or karat's way of measuring noise changed"
+            f" since the goldens were frozen; run: {freeze_command(suite.name)}"
+        )
+        findings.append(Finding("stale", suite.name, None, None, "tolerances.toml", message))
     return findings + (_evidence_findings(repository, suite, frozen.folder) if required(repository, suite) else [])
 
 
 def _evidence_findings(repository: Repository, suite: Suite, frozen: Path) -> list[Finding]:
     """Find evidence and a visibility matrix that are missing, damaged, stale, or show too little."""
-    folder, mend = f"goldens/{suite.name}", f"run: {evidence_command(suite.name)}"
+    folder, mend = frozen.relative_to(repository.root).as_posix(), f"run: {evidence_command(suite.name)}"
     findings = []
     kind, text = _table_state(frozen / VISIBILITY, digest(repository, suite.name))
     if kind:
@@ -175,14 +188,14 @@ def _evidence_findings(repository: Repository, suite: Suite, frozen: Path) -> li
     ]
 
 
-def _table_state(table: Path, sources: str) -> tuple[str, str]:
+def _table_state(table: Path, made_with: str) -> tuple[str, str]:
     """Return kind and text of what is wrong with a visibility matrix, empty if nothing is."""
     if not table.is_file():
         return "missing", "does not exist"
     text = table.read_text(encoding="utf-8", errors="replace")
     if not golden_files.is_sealed(text):
         return "damaged", "is not what was written: its own hash does not fit"
-    return ("", "") if sources in text else ("stale", "was made with other sources")
+    return ("", "") if made_with in text else ("stale", "was made with other sources")
 
 
 def _file_findings(suite: Suite, frozen: GoldenSet, folder: str) -> list[Finding]:
@@ -190,7 +203,7 @@ def _file_findings(suite: Suite, frozen: GoldenSet, folder: str) -> list[Finding
     findings = []
     cases = {case.name for case in suite.cases}
     for name in frozen.files:
-        stem = name.removesuffix(".safetensors").removesuffix(".noise").removesuffix(".signatures")
+        stem = name.removesuffix(".safetensors").removesuffix(golden_files.NOISE).removesuffix(golden_files.SIGNATURES)
         case = stem if stem in cases else None
         try:
             frozen.verify_file(name)
@@ -231,11 +244,11 @@ def _case_findings(suite: Suite, frozen: GoldenSet, folder: str) -> list[Finding
 
 def _golden_differences(case: Case, frozen: GoldenSet) -> Iterator[tuple[str, str, str, str]]:
     """Yield kind, checkpoint, file and text of each golden that is not what the contract and the manifest say."""
-    declared = {checkpoint.name for checkpoint in case.checkpoints}
+    declared = {checkpoint.name for checkpoint in case.computed}
     for name in sorted(checkpoint for owner, checkpoint in frozen.goldens if owner == case.name):
         if name not in declared:
             yield "stale", name, MANIFEST, "the contract does not declare this checkpoint"
-    for checkpoint in case.checkpoints:
+    for checkpoint in case.computed:
         row = frozen.goldens.get((case.name, checkpoint.name))
         if row is None:
             yield "missing", checkpoint.name, MANIFEST, "the contract declares it, the manifest does not list it"
@@ -266,7 +279,7 @@ def _as_json(value: Any) -> Any:
 def _tensor_difference(frozen: GoldenSet, row: dict[str, Any], case: Case, checkpoint: Checkpoint) -> str:
     shape = checkpoint.kept_shape
     try:
-        tensor = frozen.tensors(row["file"]).get(row["checkpoint"])
+        tensor = frozen.part(row["case"]).get(row["checkpoint"])
     except KaratError:
         return ""  # the file itself is a finding already
     if tensor is None:
@@ -288,6 +301,6 @@ def _noise_difference(frozen: GoldenSet, row: dict[str, Any], shape: tuple[int, 
     try:
         scales = frozen.scales(row["case"], row["checkpoint"])
     except (KaratError, KeyError):
-        return f"{golden_files.noise_file(row['case'])} does not hold its noise scales"
+        return "its noise scales are not there"
     wrong = [kind for kind, scale in scales.items() if scale.codes.shape != shape or scale.codes.dtype.name != "uint8"]
     return f"its noise scale {wrong[0]} is not of its shape" if wrong else ""

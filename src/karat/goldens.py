@@ -22,6 +22,7 @@ from karat.compare import Scale, root_mean_square
 from karat.errors import CandidateError, GoldenError
 from karat.signatures import Signature
 from karat.suites import Case, Checkpoint, Repository, Suite
+from karat.tensors import Tensor
 
 MANIFEST = "manifest.json"
 VISIBILITY = "visibility.md"
@@ -42,14 +43,13 @@ def sha256_of_array(array: NDArray[Any]) -> str:
     return hashlib.sha256(little.reshape(-1).view(np.uint8).data).hexdigest()
 
 
-def noise_file(case: str) -> str:
-    """Return the name of the file with the noise scales of a case."""
-    return f"{case}.noise.safetensors"
+NOISE, SIGNATURES = ".noise", ".signatures"
+"""Endings of the parts of a case: what stands beside its goldens."""
 
 
-def signature_file(case: str) -> str:
-    """Return the name of the file with the signatures of a case."""
-    return f"{case}.signatures.safetensors"
+def part_file(suite: Suite, case: str, part: str = "") -> str:
+    """Return the name of the file that holds a part of a case: its own, or that of all cases of a packed suite."""
+    return f"{suite.name}.h5" if suite.packed else f"{case}{part}.safetensors"
 
 
 def freeze_command(suite: str) -> str:
@@ -119,12 +119,12 @@ class GoldenSet:
     suite: str
     folder: Path
     manifest: dict[str, Any]
-    _arrays: dict[str, dict[str, tensors.Tensor]] = field(default_factory=dict, repr=False)
+    _arrays: dict[str, dict[str, Tensor]] = field(default_factory=dict, repr=False)
 
     @staticmethod
     def open(repository: Repository, suite: str) -> GoldenSet:
         """Open the goldens of `suite`; raise `GoldenError` if the manifest is missing or damaged."""
-        folder = repository.goldens / suite
+        folder = repository.folder(suite)
         return GoldenSet(suite, folder, read_manifest(folder / MANIFEST, suite))
 
     @cached_property
@@ -156,7 +156,7 @@ class GoldenSet:
         if sha256_of_file(path) != row["sha256"]:
             raise GoldenError("damaged", f"{path} is not what was frozen: its SHA-256 differs; {mend}")
 
-    def tensors(self, name: str) -> dict[str, tensors.Tensor]:
+    def tensors(self, name: str) -> dict[str, Tensor]:
         """Return the tensors of the file `name`, verified on first use; raise `GoldenError` if it is not intact."""
         if name not in self._arrays:
             self.verify_file(name)
@@ -166,23 +166,38 @@ class GoldenSet:
                 raise GoldenError("damaged", f"{error}; run: {freeze_command(self.suite)}") from None
         return self._arrays[name]
 
+    def part(self, case: str, part: str = "") -> dict[str, Tensor]:
+        """Return the tensors of a part of a case, verified on first use; raise `GoldenError` if it is not intact."""
+        packed: str | None = self.manifest.get("packed")
+        if packed is None:
+            return self.tensors(f"{case}{part}.safetensors")
+        name = f"{case}{part}"
+        if name not in self._arrays:
+            if not self._arrays:
+                self.verify_file(packed)
+            try:
+                self._arrays[name] = tensors.read_h5_group(self.folder / packed, name)
+            except CandidateError as error:
+                raise GoldenError("damaged", f"{error}; run: {freeze_command(self.suite)}") from None
+        return self._arrays[name]
+
     def golden(self, case: str, checkpoint: str) -> NDArray[Any]:
-        """Return the golden, float64 or int64, in its kept shape; raise `GoldenError` if it is missing or damaged."""
+        """Return the golden, float64, int64 or bool, in its kept shape; raise `GoldenError` if missing or damaged."""
         row = self.goldens.get((case, checkpoint))
-        if row is None or checkpoint not in self.tensors(row["file"]):
+        if row is None or checkpoint not in self.part(case):
             raise GoldenError(
                 "missing",
                 f"{self.suite}/{case}/{checkpoint} is not among the goldens of {self.folder};"
                 f" run: {freeze_command(self.suite)}",
             )
-        return self.tensors(row["file"])[checkpoint].load()
+        return self.part(case)[checkpoint].load()
 
     def scales(self, case: str, checkpoint: str) -> dict[str, Scale]:
         """Return the noise scales of a golden by kind; none where it was frozen without."""
         tops = self.goldens[case, checkpoint].get("noise", {})
         if not tops:
             return {}
-        codes = self.tensors(noise_file(case))
+        codes = self.part(case, NOISE)
         return {kind: Scale(codes[f"{checkpoint}/{kind}"].load(), top) for kind, top in tops.items()}
 
     def signatures(self, case: str, checkpoint: str) -> list[Signature]:
@@ -190,7 +205,7 @@ class GoldenSet:
         rows = self._signature_rows.get((case, checkpoint), [])
         if not rows:
             return []
-        codes = self.tensors(signature_file(case))
+        codes = self.part(case, SIGNATURES)
         return [
             Signature(
                 fault=row["fault"],
@@ -282,11 +297,24 @@ def input_row(case: str, name: str, recipe: recipes.Recipe, array: NDArray[Any],
 
 
 def write_set(folder: Path, content: dict[str, Any], files: Iterable[tuple[str, Mapping[str, NDArray[Any]]]]) -> None:
-    """Write tensor files and the manifest that lists them into the new folder `folder`."""
+    """Write tensor files and the manifest that lists them into the new folder `folder`.
+
+    `files` are names with their tensors. Where the content names a `packed` file, all of a case go into it, each file
+    of the others a group in it.
+    """
     rows = []
+    packed: dict[str, NDArray[Any]] = {}
     for name, arrays in files:
+        if content.get("packed") is not None:
+            group = name.removesuffix(".safetensors")
+            packed |= {f"{group}/{key}": array for key, array in arrays.items()}
+            continue
         tensors.write_safetensors(folder / name, arrays)
         rows.append({"bytes": (folder / name).stat().st_size, "file": name, "sha256": sha256_of_file(folder / name)})
+    if packed:
+        path = folder / content["packed"]
+        tensors.write_h5(path, packed, compress=True)
+        rows.append({"bytes": path.stat().st_size, "file": path.name, "sha256": sha256_of_file(path)})
     extra = [
         {"bytes": path.stat().st_size, "file": path.name, "sha256": sha256_of_file(path)}
         for path in sorted(folder.glob("*.json"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fnmatch
 import math
 from collections.abc import Mapping
@@ -17,10 +18,10 @@ from karat.compare import Flat, Predicted, Statistics, compare
 from karat.diagnoses import explain_mismatch, find_fault
 from karat.errors import CandidateError, GoldenError
 from karat.exact import compare_exactly, tied_indices
-from karat.exchange import Outputs
+from karat.exchange import Outputs, wanted_dtype
 from karat.goldens import freeze_command
 from karat.suites import Checkpoint
-from karat.tensors import Tensor
+from karat.tensors import Tensor, of_array
 from karat.tolerances import Limits, Tolerance, Tolerances
 from karat.verdicts import DIVERGED, STATUS_OF_KIND, Test, Verdict, blank, mark_first_divergence
 
@@ -41,25 +42,61 @@ def judge(
     blocked = blocked or {}
     verdicts: list[Verdict] = []
     diverged = False
+    outcome = _aligned(request, outcome)
     for checkpoint in request.case.checkpoints:
         verdict = blocked.get(checkpoint.name) or _judge_one(request, checkpoint, outcome, tolerances)
         if verdict.status == "pass" and not diverged and isinstance(outcome, Outputs):
-            verdict = find_fault(request, checkpoint, outcome, tolerances, verdict)
+            verdict = find_fault(_request_at(request, checkpoint), checkpoint, outcome, tolerances, verdict)
         verdicts.append(verdict)
         diverged = diverged or verdict.status in DIVERGED
         if diverged and to_first_divergence:
             break
     return [
-        replace(verdict, diagnosis=explain_mismatch(request, verdict, outcome, tolerances))
-        if verdict.first_divergence and verdict.status == "mismatch" and isinstance(outcome, Outputs)
+        replace(verdict, diagnosis=explain_mismatch(_request_at(request, verdict), verdict, outcome, tolerances))
+        if verdict.first_divergence
+        and verdict.statistics is not None
+        and isinstance(outcome, Outputs)
+        and verdict.status == "mismatch"
         else verdict
         for verdict in mark_first_divergence(verdicts)
     ]
 
 
+def _request_at(request: Request, place: Checkpoint | Verdict) -> Request:
+    """Return the request with the contract that holds at a checkpoint: that of the inside for what is kept there."""
+    checkpoint = request.case.checkpoint(place.checkpoint) if isinstance(place, Verdict) else place
+    return replace(request, contract=request.contract.inner) if checkpoint.dtype == "accumulation" else request
+
+
+def _aligned(request: Request, outcome: Outputs | Failure) -> Outputs | Failure:
+    """Return the outputs with those that are right up to a sign in the sign of the golden."""
+    free = [checkpoint for checkpoint in request.case.checkpoints if checkpoint.sign_free]
+    if isinstance(outcome, Failure) or not free:
+        return outcome
+    aligned = dict(outcome.tensors)
+    for checkpoint in free:
+        tensor = aligned.get(checkpoint.name)
+        if tensor is None or tensor.shape != checkpoint.shape:
+            continue
+        with contextlib.suppress(CandidateError, GoldenError, OSError, ValueError, MemoryError):  # told when judged
+            array, golden = np.array(tensor.load()), request.goldens.golden(request.case.name, checkpoint.name)
+            array[checkpoint.kept_index] = checkpoint.aligned(array[checkpoint.kept_index], golden)
+            aligned[checkpoint.name] = of_array(array)
+    return replace(outcome, tensors=aligned)
+
+
+def _refusal(request: Request, checkpoint: Checkpoint, outcome: Outputs | Failure) -> Verdict:
+    """Judge a case that a candidate must refuse; what it says is told."""
+    if isinstance(outcome, Outputs):
+        return blank(request, checkpoint, "mismatch", f"it answered, and must refuse: {request.case.refuses}")
+    return blank(request, checkpoint, "pass" if outcome.refuses else outcome.status, outcome.text)
+
+
 def _judge_one(  # noqa: PLR0911 - one return for each status that ends the judging
     request: Request, checkpoint: Checkpoint, outcome: Outputs | Failure, tolerances: Tolerances
 ) -> Verdict:
+    if checkpoint.dtype == "refusal":
+        return _refusal(request, checkpoint, outcome)
     if isinstance(outcome, Failure):
         return blank(request, checkpoint, outcome.status, outcome.text)
     tensor = outcome.tensors.get(checkpoint.name)
@@ -98,24 +135,25 @@ def _wrong_dtype(request: Request, checkpoint: Checkpoint, tensor: Tensor) -> st
         return "" if found.kind in "iu" else f"dtype {found.name}, wanted integers"
     if checkpoint.dtype == "bool":
         return "" if found.kind == "b" else f"dtype {found.name}, wanted bool"
-    storage = request.contract.storage
-    return (
-        ""
-        if found == formats.lookup(storage).dtype
-        else f"dtype {found.name}, but {request.contract.name} promises {storage}"
-    )
+    wanted = wanted_dtype(checkpoint, request.contract)
+    if found == formats.lookup(wanted).dtype:
+        return ""
+    promise = "" if checkpoint.dtype == "storage" else ", computed inside in its accumulation format"
+    return f"dtype {found.name}, but {request.contract.name}{promise} promises {wanted}"
 
 
 def _judge_values(
     request: Request, checkpoint: Checkpoint, candidate: NDArray[Any], outcome: Outputs, tolerances: Tolerances
 ) -> Verdict:
+    outer, request = request, _request_at(request, checkpoint)
     golden = request.goldens.golden(request.case.name, checkpoint.name)
     judged = request.case.judged_elements(checkpoint, request.arrays)
     row: Tolerance | Limits | None = None
     tests: tuple[Test, ...] = ()
     rms = float(request.goldens.goldens[request.case.name, checkpoint.judged_by or checkpoint.name]["rms"])
-    if checkpoint.dtype == "storage":
-        judged = _still_following(request, checkpoint, golden.shape, outcome, judged)
+    if checkpoint.floating:
+        everywhere = judged
+        judged = _still_following(request, checkpoint, golden.shape, outcome, judged, tolerances)
         row, allowance = allowed(request, checkpoint.name, checkpoint.tolerance, tolerances)
         storage = formats.lookup(request.contract.storage)
         statistics = compare(
@@ -129,20 +167,29 @@ def _judge_values(
         )
         if isinstance(row, Limits):
             tests = _tests(request, checkpoint, statistics, row)
+            if judged is not everywhere:  # the noise of gain and bias was measured over all elements
+                tests = tuple(test for test in tests if test.name not in ("gain", "bias"))
     else:
-        accepted = None
-        if checkpoint.judged_by is not None:
-            row, allowance = allowed(request, checkpoint.judged_by, checkpoint.tolerance, tolerances)
-            values = request.goldens.golden(request.case.name, checkpoint.judged_by)
-            accepted = tied_indices(
-                candidate, golden, values, _elementwise(allowance, values), sequential=checkpoint.sequential
-            )
+        row, accepted = _ties(request, checkpoint, candidate, golden, tolerances)
         statistics = compare_exactly(candidate, golden, accepted=accepted, judged=judged)
     if statistics.worst is not None:
         statistics = replace(statistics, worst=_whole_index(checkpoint, statistics.worst))
     wrong = statistics.mismatched > 0 or not all(test.passed for test in tests)
     status = "nonfinite" if statistics.nonfinite else "mismatch" if wrong else "pass"
-    return replace(blank(request, checkpoint, status), statistics=statistics, tolerance=row, tests=tests, rms=rms)
+    return replace(blank(outer, checkpoint, status), statistics=statistics, tolerance=row, tests=tests, rms=rms)
+
+
+def _ties(
+    request: Request, checkpoint: Checkpoint, candidate: NDArray[Any], golden: NDArray[Any], tolerances: Tolerances
+) -> tuple[Tolerance | Limits | None, NDArray[np.bool_] | None]:
+    """Return where integers that differ from the golden's are as right, and the row of tolerances.toml that says so."""
+    if checkpoint.judged_by is None:
+        return None, None
+    judge_of = request.case.checkpoint(checkpoint.judged_by)
+    row, allowance = allowed(_request_at(request, judge_of), judge_of.name, checkpoint.tolerance, tolerances)
+    values = request.goldens.golden(request.case.name, judge_of.name)
+    may_err = _elementwise(allowance, values)
+    return row, tied_indices(candidate, golden, values, may_err, sequential=checkpoint.sequential)
 
 
 def allowed(
@@ -216,8 +263,9 @@ def _still_following(
     shape: tuple[int, ...],
     outcome: Outputs,
     judged: NDArray[np.bool_] | None,
+    tolerances: Tolerances,
 ) -> NDArray[np.bool_] | None:
-    """Leave out what a candidate computed after it had chosen otherwise than the golden."""
+    """Leave out what a candidate computed after it had chosen otherwise than the golden, and as well."""
     if checkpoint.follows is None:
         return judged
     leader = request.case.checkpoint(checkpoint.follows)
@@ -228,8 +276,12 @@ def _still_following(
         chosen = tensor.load()[leader.kept_index]
     except (CandidateError, OSError, ValueError, MemoryError):
         return judged  # it has a verdict of its own
-    same = chosen == request.goldens.golden(request.case.name, leader.name)
-    before: NDArray[np.bool_] = np.ones(same.shape, bool)
-    before[..., 1:] = np.logical_and.accumulate(same, axis=-1)[..., :-1]
+    golden = request.goldens.golden(request.case.name, leader.name)
+    _, tied = _ties(request, leader, chosen, golden, tolerances)
+    left = (chosen != golden) & (False if tied is None else tied)
+    if not left.any():
+        return judged
+    before: NDArray[np.bool_] = np.ones(left.shape, bool)
+    before[..., 1:] = np.logical_and.accumulate(~left, axis=-1)[..., :-1]
     before = before.reshape(before.shape + (1,) * (len(shape) - before.ndim))
     return before if judged is None else before & judged

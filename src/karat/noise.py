@@ -61,7 +61,7 @@ def decode_signed(codes: NDArray[np.int8], top: float) -> Floats:
 def _nearest(parts: Floats, steps: Floats) -> NDArray[np.intp]:
     """Return the codes whose steps, as parts of the last one, are nearest to `parts`."""
     middles = (steps[1:] + steps[:-1]) / 2
-    return np.searchsorted(middles, parts * steps[-1])
+    return np.asarray(np.searchsorted(middles, parts * steps[-1]))
 
 
 def unit_roundoffs(contract: Contract) -> dict[str, float]:

@@ -199,7 +199,7 @@ class GoldenCase:
         """Return the inputs by name (`mapping/entry` for those of a mapping) in the contract's storage format."""
         from karat.exchange import in_storage
 
-        return in_storage(self._arrays, self._session.tolerances.contract(contract))
+        return in_storage(self._case, self._arrays, self._session.tolerances.contract(contract))
 
     def check(
         self, outputs: Mapping[str, Any] | None = None, *, contract: str = "float32", **named: Any

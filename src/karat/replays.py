@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from karat import noise
 from karat.compare import Floats, Scale
+from karat.errors import FreezeError
 from karat.signatures import clear_of_zero
 from karat.suites import Case, Checkpoint
 from karat.tolerances import Contract
@@ -34,7 +35,7 @@ class Replays:
     @staticmethod
     def of(case: Case, inputs: Arrays, golden: Arrays, generator: ModuleType, contracts: Sequence[Contract]) -> Replays:
         """Replay the reference of `case`, `karat.noise.DRAWS` times for each kind of noise that its contracts have."""
-        points = [point for point in case.checkpoints if point.dtype == "storage"]
+        points = [point for point in case.computed if point.floating]
         kinds = noise.kinds_needed(contracts)
         found: dict[str, dict[str, NDArray[np.float32]]] = {
             point.name: {kind: np.empty((noise.DRAWS, math.prod(point.kept_shape)), np.float32) for kind in kinds}
@@ -44,18 +45,26 @@ class Replays:
             for number in range(noise.DRAWS):
                 replay = generator.perturbed(case, inputs, kind, number)
                 for point in points:
-                    error = replay[point.name][point.kept_index] - golden[point.name][point.kept_index]
-                    found[point.name][kind][number] = error.reshape(-1) / generator.NOISE_STEP
+                    wanted = golden[point.name][point.kept_index]
+                    perturbed = point.aligned(replay[point.name][point.kept_index], wanted)
+                    with np.errstate(invalid="ignore"):
+                        error = np.where(np.isfinite(wanted), perturbed - wanted, 0.0) / generator.NOISE_STEP
+                    if not np.isfinite(error).all():
+                        raise FreezeError(f"{case.name}/{point.name}: not finite any more under noise")
+                    found[point.name][kind][number] = error.reshape(-1)
         return Replays(found)
 
-    def scales(self, checkpoint: str, golden: NDArray[Any]) -> dict[str, Scale]:
-        """Return the noise scales of a checkpoint by kind, of the shape of `golden`, its kept part."""
+    def scales(self, checkpoint: str, golden: Floats, judged: NDArray[np.bool_]) -> dict[str, Scale]:
+        """Return the noise scales of a checkpoint by kind, of the shape of `golden`, its kept part.
+
+        They are 0 where nothing is judged, as `judged`, of the same shape, says.
+        """
         scales = {}
         for kind, draws in self.draws[checkpoint].items():
             square = np.mean(np.square(draws, dtype=np.float64), axis=0).reshape(golden.shape)
             if kind == "rounding":
-                square += np.square(golden) / 3
-            scales[kind] = noise.encode(np.sqrt(square))
+                square += np.square(np.where(judged, golden, 0)) / 3
+            scales[kind] = noise.encode(np.where(judged, np.sqrt(square), 0))
         return scales
 
     def precision(self) -> float:
@@ -70,11 +79,12 @@ class Frame:
 
     Attributes:
         golden: shape (n,).
-        judged: where they are in the kept part, boolean, of its shape.
-        contracts: the case's contracts.
+        judged: where they are in the kept part, boolean, of its shape; what is not finite is judged by its place.
+        contracts: the case's contracts, for a checkpoint in the accumulation format what they are inside.
         draws: by kind, shape (draws, n).
         scales: the noise scales.
         variances: by contract, sigma^2, shape (n,).
+        holding: by name of the case's contracts, that of the one which holds here.
     """
 
     golden: Floats
@@ -83,6 +93,7 @@ class Frame:
     draws: Mapping[str, Floats]
     scales: Mapping[str, Scale]
     variances: dict[str, Floats] = field(default_factory=dict)
+    holding: dict[str, str] = field(default_factory=dict)
 
     @staticmethod
     def of(
@@ -90,14 +101,19 @@ class Frame:
     ) -> Frame:
         """Return the frame of a checkpoint; `golden` is its kept part."""
         judged = case.judged_elements(point, inputs)
-        everywhere = np.broadcast_to(True if judged is None else judged, golden.shape)
+        everywhere = np.broadcast_to(True if judged is None else judged, golden.shape) & np.isfinite(golden)
+        inside = point.dtype == "accumulation"
+        holding = {contract.name: contract.inner if inside else contract for contract in contracts}
+        contracts = list({contract.name: contract for contract in holding.values()}.values())
         flat = everywhere.reshape(-1)
         draws = {kind: values[:, flat].astype(np.float64) for kind, values in replays.draws[point.name].items()}
-        scales = replays.scales(point.name, golden)
-        frame = Frame(golden[everywhere], everywhere, contracts, draws, scales)
+        scales = replays.scales(point.name, golden, everywhere)
+        names = {outer: contract.name for outer, contract in holding.items()}
+        frame = Frame(golden[everywhere], everywhere, contracts, draws, scales, holding=names)
         for contract in contracts:
             predicted = noise.prediction(scales, contract, 1.0)
-            frame.variances[contract.name] = clear_of_zero(noise.variance(predicted, golden)[everywhere])
+            variances = noise.variance(predicted, np.where(everywhere, golden, 0))
+            frame.variances[contract.name] = clear_of_zero(variances[everywhere])
         return frame
 
     def errors_along(self, direction: Floats | None) -> dict[str, float]:
@@ -117,10 +133,18 @@ class Frame:
 
 @dataclass(frozen=True)
 class Signatures:
-    """The signatures of one case: manifest rows, and tensors by `<checkpoint>/<fault>`."""
+    """The signatures of one case.
+
+    Attributes:
+        rows: manifest rows of the signatures.
+        tensors: by `<checkpoint>/<fault>`.
+        certain: manifest rows of faults that show without one, under every contract: they raise or answer where they
+            must not, change an integer, a shape, or what is finite.
+    """
 
     rows: list[dict[str, Any]] = field(default_factory=list)
     tensors: dict[str, NDArray[Any]] = field(default_factory=dict)
+    certain: list[dict[str, str]] = field(default_factory=list)
 
     def add(self, case: Case, checkpoint: str, fault: str, codes: NDArray[Any], top: float, errors: Any) -> None:
         """Add the signature of a fault at a checkpoint."""
@@ -132,7 +156,7 @@ def signatures_of(
     case: Case,
     inputs: Arrays,
     golden: Arrays,
-    faulty: Iterable[tuple[str, Arrays]],
+    faulty: Iterable[tuple[str, Arrays | None]],
     frames: Mapping[str, Frame],
     *,
     outputs: Sequence[str],
@@ -140,36 +164,61 @@ def signatures_of(
 ) -> Signatures:
     """Return the signatures of the faults of one case.
 
-    `faulty` gives each fault and what the candidate with it produces in float64. It is frozen where it shows first;
+    `faulty` gives each fault and what the candidate with it produces in float64, None if it raises. It is frozen where
+    it shows first;
     where it first stands out of the noise of a contract by `visible`; and at the checkpoints `outputs`, which a
     candidate may have alone. Of integers the difference is frozen as it is.
     """
     found = Signatures()
-    contracts = {contract.name for frame in frames.values() for contract in frame.contracts}
     for fault, arrays in faulty:
-        hidden, shown = contracts, False
-        for point in case.checkpoints:
-            if point.dtype == "integer" and not shown:
-                difference = _integer_difference(case, point, arrays, inputs, golden)
-                shown = difference is None or bool(difference.any())
-                hidden = set() if shown else hidden  # integers are exact under every contract
-                if difference is not None and difference.any():
-                    found.add(case, point.name, fault, difference, 0.0, {})
-            frame = frames.get(point.name)
-            output = point.name in outputs and frame is not None and frame.golden.size <= _LARGEST_OUTPUT
-            if frame is None or point.follows is not None or not (hidden or output):
-                continue
-            direction = _direction(point, arrays, frame)
-            if direction is None:  # another shape, or not finite: seen without a signature
-                hidden, shown = set(), True
-            elif direction.any():
-                codes, top = noise.encode_signed(direction)
-                errors = frame.errors_along(noise.decode_signed(codes, top))
-                seen = {contract for contract, error in errors.items() if error * visible <= 1}
-                if not shown or output or seen & hidden:
-                    found.add(case, point.name, fault, codes, top, errors)
-                hidden, shown = hidden - seen, True
+        certain = (arrays is None) != bool(case.refuses)
+        if arrays is not None and not case.refuses:
+            certain = _Search(case, inputs, golden, frames, outputs, visible).add(found, fault, arrays)
+        if certain:
+            found.certain.append({"case": case.name, "fault": fault})
     return found
+
+
+@dataclass(frozen=True)
+class _Search:
+    """Where the faults of one case show; see `signatures_of`."""
+
+    case: Case
+    inputs: Arrays
+    golden: Arrays
+    frames: Mapping[str, Frame]
+    outputs: Sequence[str]
+    visible: float
+
+    def add(self, found: Signatures, fault: str, arrays: Arrays) -> bool:
+        """Add the signatures of one fault; say whether it also shows without one."""
+        hidden, shown, certain = {name for frame in self.frames.values() for name in frame.holding}, False, False
+        for point in self.case.computed:
+            frame = self.frames.get(point.name)
+            if frame is None:
+                difference = _integer_difference(self.case, point, arrays, self.inputs, self.golden)
+                if shown or (difference is not None and not difference.any()):
+                    continue
+                if difference is not None:
+                    found.add(self.case, point.name, fault, difference, 0.0, {})
+                hidden, shown, certain = set(), True, True  # integers are exact under every contract
+            elif point.follows is None:
+                output = point.name in self.outputs and frame.golden.size <= _LARGEST_OUTPUT
+                if not (hidden or output):
+                    continue
+                direction = _direction(point, arrays, self.golden, frame)
+                if direction is None:  # another shape, or finite elsewhere
+                    hidden, shown, certain = set(), True, True
+                elif direction.any():
+                    codes, top = noise.encode_signed(direction)
+                    errors = frame.errors_along(noise.decode_signed(codes, top))
+                    seen = {
+                        name for name, here in frame.holding.items() if errors.get(here, math.inf) * self.visible <= 1
+                    }
+                    if not shown or output or seen & hidden:
+                        found.add(self.case, point.name, fault, codes, top, errors)
+                    hidden, shown = hidden - seen, True
+        return certain
 
 
 def _integer_difference(
@@ -177,7 +226,7 @@ def _integer_difference(
 ) -> NDArray[np.int64] | None:
     """Return faulty - golden at the judged elements, None where the faulty array is of another kind or shape."""
     array = arrays.get(point.name)
-    if array is None or array.shape != point.shape or array.dtype.kind not in "iu":
+    if array is None or array.shape != point.shape or array.dtype.kind not in ("b" if point.dtype == "bool" else "iu"):
         return None
     judged = case.judged_elements(point, inputs)
     everywhere = np.broadcast_to(True if judged is None else judged, point.kept_shape)
@@ -185,13 +234,15 @@ def _integer_difference(
     return np.asarray(difference[everywhere])
 
 
-def _direction(point: Checkpoint, arrays: Arrays, frame: Frame) -> Floats | None:
+def _direction(point: Checkpoint, arrays: Arrays, golden: Arrays, frame: Frame) -> Floats | None:
     """Return faulty - golden at the judged elements, 0 where it does not show; None where there is no difference."""
-    array = arrays.get(point.name)
+    array, wanted = arrays.get(point.name), golden[point.name][point.kept_index]
     if array is None or array.shape != point.shape or array.dtype.kind != "f":
         return None
-    found = array[point.kept_index].astype(np.float64)[frame.judged]
-    if not np.isfinite(found).all():
+    whole = point.aligned(array[point.kept_index].astype(np.float64), wanted)
+    elsewhere = ~np.isfinite(wanted)
+    found = whole[frame.judged]
+    if not np.isfinite(found).all() or not np.array_equal(whole[elsewhere], wanted[elsewhere], equal_nan=True):
         return None
     direction = found - frame.golden
     scale = float(np.abs(frame.golden).max(initial=0.0))

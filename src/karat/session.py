@@ -100,10 +100,6 @@ class Session:
         self._inputs: tuple[str, dict[str, NDArray[Any]]] = ("", {})
         self._verdicts: dict[tuple[str, str, str], list[Verdict]] = {}
 
-    def use_goldens(self, goldens: GoldenSet) -> None:
-        """Judge by these goldens, wherever they are, instead of those in the repository."""
-        self._goldens[goldens.suite] = goldens
-
     def with_candidate(self, candidate: Candidate) -> Session:
         """Return a session of another candidate against the same goldens, which are not inspected again."""
         other = Session(self.repository, candidate, (), self.findings)

@@ -33,7 +33,9 @@ class Checkpoint:
         shape: the shape that a candidate returns.
         axes: a label for each axis, such as `("batch", "head", "query", "key")`; labels are what `keep` and a case's
             `padding` speak of.
-        dtype: `storage` (the contract's storage format), `integer` (any integer dtype) or `bool`.
+        dtype: `storage` (the contract's storage format), `accumulation` (its accumulation format, for what is computed
+            on the way, such as an interpolation weight), `integer` (any integer dtype) or `bool`; `refusal` is what
+            a case that must be refused has.
         keep: label -> (start, stop) of the part that is frozen and compared; the rest is computed but not judged.
         exact_zeros: where the golden is exactly 0, nothing else will do, as for the probability of what is masked.
         tolerance: the class of tolerances.toml that applies; for integers, to the values that judge them.
@@ -42,7 +44,10 @@ class Checkpoint:
         sequential: with `judged_by`: entries along the last axis depend on those before, so that nothing after an
             accepted tie is judged.
         follows: the sequential checkpoint, of this one's leading axes, that chose what is computed here: after the
-            candidate's choice was another than the golden's, nothing is judged.
+            candidate's choice was another than the golden's and passed, for a tie, nothing is judged.
+        nonfinite: the golden may hold NaN and infinities, which must stand where it has them; else a freeze refuses
+            them.
+        sign_free: the axis whose vectors are judged up to their sign, as unit quaternions are.
     """
 
     name: str
@@ -55,6 +60,8 @@ class Checkpoint:
     judged_by: str | None = None
     sequential: bool = False
     follows: str | None = None
+    nonfinite: bool = False
+    sign_free: str = ""
 
     def __post_init__(self) -> None:
         """Raise `ValueError` where the declaration contradicts itself."""
@@ -62,8 +69,8 @@ class Checkpoint:
             raise ValueError(f"checkpoint {self.name!r}: a name is of a-z, 0-9, '.', '_' and '-'")
         if self.axes and len(self.axes) != len(self.shape):
             raise ValueError(f"{self.name}: {len(self.axes)} axes for the shape {self.shape}")
-        if self.dtype not in ("storage", "integer", "bool"):
-            raise ValueError(f"{self.name}: dtype {self.dtype!r} is not storage, integer or bool")
+        if self.dtype not in ("storage", "accumulation", "integer", "bool", "refusal"):
+            raise ValueError(f"{self.name}: dtype {self.dtype!r} is not storage, accumulation, integer or bool")
         if len(set(self.axes)) != len(self.axes) or any(length < 0 for length in self.shape):
             raise ValueError(f"{self.name}: axes {self.axes} of lengths {self.shape}")
         if unknown := set(self.keep) - set(self.axes):
@@ -74,6 +81,22 @@ class Checkpoint:
             raise ValueError(f"{self.name}: only an integer checkpoint can be judged by another")
         if self.sequential and self.judged_by is None:
             raise ValueError(f"{self.name}: sequential choices need the checkpoint that judges them")
+        if self.sign_free and (self.sign_free not in self.axes or not self.floating or self.sign_free in self.keep):
+            raise ValueError(f"{self.name}: sign_free {self.sign_free!r} is no axis of floats that are kept whole")
+
+    @property
+    def floating(self) -> bool:
+        """Say whether it holds floats, which are judged by a tolerance."""
+        return self.dtype in ("storage", "accumulation")
+
+    def aligned(self, array: NDArray[Any], golden: NDArray[Any]) -> NDArray[Any]:
+        """Return `array` with the vectors along `sign_free` negated that point away from the golden's."""
+        if not self.sign_free or array.shape != golden.shape or array.dtype.kind in "iub":
+            return array
+        axis = self.axes.index(self.sign_free)
+        with np.errstate(all="ignore"):
+            along = (array.astype(np.float64) * golden).sum(axis, keepdims=True)
+        return np.where(along < 0, -array, array)
 
     @cached_property
     def kept_index(self) -> tuple[slice, ...]:
@@ -103,6 +126,9 @@ class Case:
         contracts: those of the suite's contracts under which the case is checked, for inputs that not every format can
             hold; empty: all.
         about: what the case is for, one sentence.
+        fixed: input -> the floating dtype in which it is given under every contract; others come in storage.
+        refuses: what is wrong with the inputs, so that a candidate must raise, or exit with another code than 0,
+            rather than answer; such a case has no checkpoints but `refused`, which is added.
     """
 
     name: str
@@ -112,22 +138,36 @@ class Case:
     padding: Mapping[str, str] = field(default_factory=dict)
     contracts: tuple[str, ...] = ()
     about: str = ""
+    fixed: Mapping[str, str] = field(default_factory=dict)
+    refuses: str = ""
 
     def __post_init__(self) -> None:
         """Raise `ValueError` where the declaration contradicts itself."""
         if not _NAME.fullmatch(self.name):
             raise ValueError(f"case {self.name!r}: a name is of a-z, 0-9, '.', '_' and '-'")
+        self._add_refusal()
         names = [checkpoint.name for checkpoint in self.checkpoints]
         if not names:
             raise ValueError(f"case {self.name}: no checkpoint")
         if repeated := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"case {self.name}: checkpoints named twice: {repeated}")
         self._check_dependencies({checkpoint.name: checkpoint for checkpoint in self.checkpoints})
+        for name, dtype in self.fixed.items():
+            if name not in self.inputs or dtype not in ("float64", "float32"):
+                raise ValueError(f"case {self.name}: fixed {name!r}: {dtype!r} is no float format of an input")
         for name in set(self.padding.values()) - set(self.inputs):
             raise ValueError(f"case {self.name}: padding is said by {name!r}, which is no input")
         for name in self.inputs:
             if "/" in name and name.partition("/")[0] in self.inputs:
                 raise ValueError(f"case {self.name}: {name!r} and {name.partition('/')[0]!r} are both inputs")
+
+    def _add_refusal(self) -> None:
+        if self.refuses:
+            if self.checkpoints:
+                raise ValueError(f"case {self.name}: what must be refused has no checkpoints")
+            object.__setattr__(self, "checkpoints", (Checkpoint("refused", (), dtype="refusal"),))
+        elif any(checkpoint.dtype == "refusal" for checkpoint in self.checkpoints):
+            raise ValueError(f"case {self.name}: says in `refuses` what must be refused, and has no other checkpoint")
 
     def _check_dependencies(self, by_name: Mapping[str, Checkpoint]) -> None:
         for checkpoint in self.checkpoints:
@@ -135,10 +175,15 @@ class Case:
             for other in (checkpoint.judged_by, checkpoint.follows):
                 if other is not None and other not in by_name:
                     raise ValueError(f"{place}: depends on {other}, which is no checkpoint")
-            if checkpoint.judged_by is not None and by_name[checkpoint.judged_by].dtype != "storage":
+            if checkpoint.judged_by is not None and not by_name[checkpoint.judged_by].floating:
                 raise ValueError(f"{place}: judged by {checkpoint.judged_by}, which holds no floats")
             if checkpoint.follows is not None and not by_name[checkpoint.follows].sequential:
                 raise ValueError(f"{place}: follows {checkpoint.follows}, which is not sequential")
+
+    @property
+    def computed(self) -> tuple[Checkpoint, ...]:
+        """Return the checkpoints that have a golden: none where the inputs must be refused."""
+        return () if self.refuses else self.checkpoints
 
     def checkpoint(self, name: str) -> Checkpoint:
         """Return the checkpoint called `name`; raise `KeyError` if there is none."""
@@ -179,6 +224,7 @@ class Suite:
         cases: the cases.
         outputs: the checkpoints that a user of the thing sees, and a candidate may have alone: faults are looked for
             there too, not only where they show first.
+        packed: its goldens are one HDF5 file instead of files for each case: for a grid of many small cases.
     """
 
     name: str
@@ -186,6 +232,7 @@ class Suite:
     contracts: tuple[str, ...]
     cases: tuple[Case, ...]
     outputs: tuple[str, ...] = ()
+    packed: bool = False
 
     def __post_init__(self) -> None:
         """Raise `ValueError` where the declaration contradicts itself."""
@@ -250,6 +297,11 @@ class Repository:
         """Return the folder of the goldens."""
         return self.root / "goldens"
 
+    def folder(self, suite: str) -> Path:
+        """Return the folder of the goldens of `suite`: in the family folder in which its contract stands."""
+        family = self.validator(suite).parent.relative_to(self.root / "validators")
+        return self.goldens / family / suite
+
     def validator(self, suite: str) -> Path:
         """Return the file of the contract of `suite`."""
         return self._one(self.root / "validators", suite)
@@ -304,7 +356,7 @@ class Repository:
             if not isinstance(suite, Suite) or suite.name != path.stem:
                 raise UsageError(f"{path} must define SUITE, a karat.Suite named {path.stem!r}")
             found[suite.name] = suite
-        for path in sorted(self.goldens.glob("*@*/config.json")):
+        for path in sorted(self.goldens.rglob("*@*/config.json")):
             name = path.parent.name
             base = name.partition("@")[0]
             if base in modules:

@@ -40,6 +40,7 @@ _SAFETENSORS_DTYPES = {
 }
 _SAFETENSORS_NAMES = {dtype: name for name, dtype in _SAFETENSORS_DTYPES.items()}
 _NAMED_DTYPES = {dtype.name: dtype for dtype in _SAFETENSORS_NAMES}
+_WORTHWHILE = 1 << 11  # bytes from which compressing an array pays
 _HEADER_LIMIT = 100 << 20  # the limit of the safetensors library
 
 
@@ -226,8 +227,8 @@ def _as_native(array: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
 # --- HDF5 -----------------------------------------------------------------------------------------------------------
 
 
-def write_h5(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
-    """Write `arrays` to `path` in sorted order without timestamps.
+def write_h5(path: Path, arrays: Mapping[str, NDArray[Any]], *, compress: bool = False) -> None:
+    """Write `arrays` to `path` in sorted order without timestamps; `compress` those of some size, by gzip.
 
     bfloat16 and float8 become unsigned integers of the same width with the attribute `dtype`, since HDF5 lacks them.
     """
@@ -238,9 +239,32 @@ def write_h5(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
             array = np.asarray(arrays[name])
             extended = array.dtype.name if array.dtype.isbuiltin == 2 else None
             stored = array.view(f"u{array.dtype.itemsize}") if extended else array
-            dataset = file.create_dataset(name, data=stored, track_times=False)
+            how = {"compression": "gzip", "shuffle": True} if compress and stored.nbytes >= _WORTHWHILE else {}
+            dataset = file.create_dataset(name, data=stored, track_times=False, **how)
             if extended:
                 dataset.attrs["dtype"] = np.bytes_(extended)
+
+
+def read_h5_group(path: Path, group: str) -> dict[str, Tensor]:
+    """Return the tensors of one group of an HDF5 file, in memory; none if there is no such group.
+
+    Raise `CandidateError` if it cannot be read.
+    """
+    import h5py
+
+    found: dict[str, Tensor] = {}
+
+    def visit(name: str, item: Any) -> None:
+        if isinstance(item, h5py.Dataset):
+            found[name] = of_array(np.asarray(item[()]))
+
+    try:
+        with h5py.File(path, "r", locking=False) as file:
+            if group in file:
+                file[group].visititems(visit)
+    except Exception as error:  # noqa: BLE001 - whatever HDF5 raises on a damaged file
+        raise CandidateError(f"{path}: not a readable HDF5 file: {error}") from None
+    return found
 
 
 def read_h5(path: Path) -> dict[str, Tensor]:

@@ -44,6 +44,11 @@ class Contract:
         """Say whether results are rounded to storage only at the end."""
         return self.rounding == "once"
 
+    @property
+    def inner(self) -> Contract:
+        """Return the contract of what is computed, and returned, in the accumulation format."""
+        return Contract(self.accumulation, self.accumulation, self.accumulation, self.accumulation, "each operation")
+
 
 @dataclass(frozen=True)
 class Limits:

@@ -21,6 +21,7 @@ def write(toy, **summary):
         "suite": "toy",
         "sources": evidence.sources(toy.repository, "toy"),
         "summary": SUMMARY | summary,
+        "open": SUMMARY | summary,
         "formulations": [CORRECT],
         "faults": [FAULT],
     }

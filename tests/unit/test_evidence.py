@@ -4,7 +4,7 @@ from dataclasses import asdict
 
 import pytest
 
-from karat import evidence, gate, goldens
+from karat import evidence, gate, goldens, sources
 from karat.errors import GoldenError
 
 FORMULATIONS = "generators/toy_formulations.py"
@@ -51,6 +51,7 @@ def content(formulations=None, faults=None, suite="toy", **changes):
         "suite": suite,
         "sources": {},
         "summary": asdict(summary) | {"smallest_margin": summary.smallest_margin},
+        "open": asdict(summary) | {"smallest_margin": summary.smallest_margin},
         "formulations": formulations,
         "faults": faults,
         **changes,
@@ -220,10 +221,10 @@ def test_docstrings_and_comments_are_no_code():
     )
     other = source.replace("Words", "Other").replace("  # so", "\n").replace("class", "\n# and\nclass")
     assert source != other
-    assert evidence._without_words(source) == evidence._without_words(other)
-    assert evidence._without_words(source) != evidence._without_words(source.replace("return 1", "return 2"))
-    assert evidence._without_words("f('a')") != evidence._without_words("f('b')")
-    assert evidence._without_words("if x:\n    y = 'a'") != evidence._without_words("if x:\n    y = 'b'")
+    assert sources._without_words(source) == sources._without_words(other)
+    assert sources._without_words(source) != sources._without_words(source.replace("return 1", "return 2"))
+    assert sources._without_words("f('a')") != sources._without_words("f('b')")
+    assert sources._without_words("if x:\n    y = 'a'") != sources._without_words("if x:\n    y = 'b'")
 
 
 def test_who_must_have_evidence(toy):
@@ -295,7 +296,7 @@ def test_evidence_without_fault_has_no_shortcoming():
 def test_a_margin_that_is_no_number_is_too_small():
     """NaN is never enough."""
     found = content()
-    found["summary"]["smallest_margin"] = float("nan")
+    found["open"]["smallest_margin"] = float("nan")
     assert len(evidence.shortcomings(found)) == 1
 
 

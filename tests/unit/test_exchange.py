@@ -70,6 +70,7 @@ DESCRIPTION = {
         {"name": "weights/h.0.bias", "shape": [3], "dtype": "bfloat16"},
     ],
     "padding": {"query": "ids"},
+    "refuses": "",
     "checkpoints": [
         {
             "name": "h.0.scores",
@@ -122,13 +123,13 @@ def test_inputs_are_never_rounded():
         r"input 'x' cannot be given under the contract bfloat16-mine: .*257.0.* at \(1,\) is not a bfloat16 number"
     )
     with pytest.raises(UsageError, match=message):
-        exchange.in_storage({"x": np.array([1.0, 257.0], np.float32)}, contract("bfloat16"))
+        exchange.in_storage(CASE, {"x": np.array([1.0, 257.0], np.float32)}, contract("bfloat16"))
 
 
 def test_integers_and_booleans_are_no_floats():
     """The storage format is of floats only."""
     arrays = {"ids": np.array([257]), "mask": np.array([True]), "byte": np.array([1], np.uint8)}
-    found = exchange.in_storage(arrays, contract("float8_e5m2"))
+    found = exchange.in_storage(CASE, arrays, contract("float8_e5m2"))
     assert all(found[name] is array for name, array in arrays.items())
 
 

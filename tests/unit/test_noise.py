@@ -47,6 +47,11 @@ def step(code):
     return code if code < 4 else (4 + code % 4) << (code // 4 - 1)
 
 
+def signed_step(code):
+    """Return what a magnitude of seven bits stands for: four of exponent, three of fraction."""
+    return code if code < 8 else (8 + code % 8) << (code // 8 - 1)
+
+
 @pytest.mark.parametrize("top", [1.0, 3e-5, 1e-200, 1e200])
 def test_a_code_stands_for_what_is_documented(top):
     """Six exponent and two fraction bits without sign: s(c) / s(255) * top, s in integers."""
@@ -87,9 +92,9 @@ def test_scales_of_any_shape_are_encoded(shape):
 
 
 def test_signed_codes_stand_for_what_is_documented():
-    """Codes -127 to 127 are the steps of a scale with a sign; 127 is the largest magnitude."""
+    """Codes -127 to 127 have four bits of exponent, three of fraction and a sign; 127 is the largest magnitude."""
     codes = np.arange(-127, 128, dtype=np.int8)
-    wanted = [math.copysign(step(abs(code)) / step(127) * 2.5, code) for code in range(-127, 128)]
+    wanted = [math.copysign(signed_step(abs(code)) / signed_step(127) * 2.5, code) for code in range(-127, 128)]
     assert noise.decode_signed(codes, 2.5) == pytest.approx(wanted, rel=1e-15, abs=0)
     again, top = noise.encode_signed(noise.decode_signed(codes, 2.5))
     assert (again.tolist(), again.dtype.name, top) == (codes.tolist(), "int8", 2.5)

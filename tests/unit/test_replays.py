@@ -93,13 +93,13 @@ def test_each_kind_that_a_contract_needs_is_drawn():
 def test_a_scale_is_the_rms_of_its_draws_and_holds_the_last_rounding():
     """R^2 = mean of the squared draws + golden^2 / 3; A and P are the RMS of theirs; each in a byte an element."""
     found = replays(TFLOAT32)
-    scales = found.scales("output", kept("output"))
+    scales = found.scales("output", kept("output"), np.ones((2, 3, 20), bool))
     assert list(scales) == list(noise.KINDS)
     for kind, scale in scales.items():
         square = np.mean(np.square(found.draws["output"][kind].astype(np.float64)), axis=0).reshape(2, 3, 20)
         wanted = np.sqrt(square + (kept("output") ** 2 / 3 if kind == "rounding" else 0))
         assert scale.codes.shape == (2, 3, 20)
-        np.testing.assert_allclose(scale.values(), wanted, rtol=0.06)
+        np.testing.assert_allclose(scale.values(), wanted, rtol=0.12)
 
 
 def test_how_well_the_scales_are_known_is_measured():

@@ -27,7 +27,10 @@ CONTRADICTIONS = {
     "checkpoint without a name": (lambda: Checkpoint("", (2,)), "checkpoint '': a name"),
     "checkpoint in capitals": (lambda: Checkpoint("Out", (2,)), "checkpoint 'Out': a name"),
     "axes": (lambda: Checkpoint("out", (2, 3), ("batch",)), r"out: 1 axes for the shape \(2, 3\)"),
-    "dtype": (lambda: Checkpoint("out", (2,), dtype="float32"), "out: dtype 'float32' is not storage, integer or bool"),
+    "dtype": (
+        lambda: Checkpoint("out", (2,), dtype="float32"),
+        "out: dtype 'float32' is not storage, accumulation, integer or bool",
+    ),
     "keep": (lambda: Checkpoint("out", (2,), ("row",), keep={"key": (0, 1)}), r"out: keep speaks of axes.*\['key'\]"),
     "keep without axes": (
         lambda: Checkpoint("out", (2,), keep={"row": (0, 1)}),
