@@ -41,7 +41,7 @@ class Fault:
 
 @dataclass(frozen=True)
 class Formulation:
-    """A correct other way to compute the same, which must pass.
+    """A correct other way to compute the same, which must pass; it is not asked to refuse anything.
 
     Attributes:
         name: such as `softmax_chunked`.

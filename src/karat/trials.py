@@ -140,7 +140,9 @@ def _run(job: tuple[str, int, str]) -> dict[str, Any]:
     trial = session.with_candidate(candidate)
     trial.to_first_divergence = kind == "fault" and contract != CONTRACT  # the matrix shows what is wrong after it
     observed = {
-        case.name: trial.verdicts(suite, case, contract) for case in cases if contract in suite.contracts_of(case)
+        case.name: trial.verdicts(suite, case, contract)
+        for case in cases
+        if contract in suite.contracts_of(case) and (kind == "fault" or entry is None or not case.refuses)
     }
     if kind == "formulation":
         name = "plain" if entry is None else entry.name

@@ -11,27 +11,28 @@ import pytest
 WRONG = "def toy(**given):\n    found = right(**given)\n    found['scores'] = -found['scores']\n    return found\n"
 
 
-def test_list_says_what_there_is_to_check(toy):
-    """karat list: each suite with its contracts, each case with the number of its checkpoints."""
+def test_list_has_a_line_for_each_suite(toy):
+    """karat list: each suite with the size of its cases and its contracts, and which command says more."""
     result = toy.karat("list")
     assert (result.code, result.err) == (0, "")
-    assert "toy: contracts float32, bfloat16" in result.out
-    assert "toy/padded: 3 checkpoints; two tokens of padding on the left" in result.out
-    assert "(2, 5, 11)" not in result.out
+    assert result.out.splitlines() == [
+        "toy: 2 cases of 3 checkpoints; contracts float32, bfloat16",
+        "",
+        "karat list SUITE says what a candidate gets and must produce, karat list SUITE/CASE every shape.",
+    ]
 
 
-def test_list_of_a_case_says_inputs_parameters_and_shapes(toy):
-    """karat list SUITE/CASE says all that a candidate needs to know."""
-    out = toy.karat("list", "toy/padded").out
-    for line in (
-        "params: gain=0.5",
-        "input weights/head (7, 11) float32",
-        "scores (2, 5, 11) batch, token, word; storage",
-    ):
-        assert line in out
-    assert "toy(x, mask, weights, *, gain) -> {checkpoint: array}" in out
-    assert "small" not in out
-    assert "scores (2" not in toy.karat("list", "toy/padded/choice").out
+def test_list_of_a_suite_and_of_a_case_are_told_apart(toy):
+    """karat list SUITE is the overview, karat list SUITE/CASE the case in full; both may be asked for at once."""
+    overview, case = toy.karat("list", "toy").out, toy.karat("list", "toy/padded").out
+    assert overview.startswith("toy\n")
+    assert "cases:" in overview
+    assert case.startswith("toy/padded: two tokens of padding on the left\n")
+    assert toy.karat("list", "toy", "toy/padded").out == overview
+    assert toy.karat("list", "t*y").out == overview
+    both = toy.karat("list", "toy/*").out
+    assert both.startswith("toy/small: ")
+    assert both.endswith(f"\n\n{case}")
 
 
 def test_list_json_has_a_row_for_each_checkpoint(toy):
@@ -157,9 +158,9 @@ def test_outside_of_any_repository_the_one_of_this_installation_is_found(toy, mo
     """karat works on the nearest tolerances.toml upwards, else on the suites that it was installed with."""
     (toy.root / "deep" / "er").mkdir(parents=True)
     monkeypatch.chdir(toy.root / "deep" / "er")
-    assert "toy: contracts" in toy.karat("list").out
+    assert "toy: 2 cases" in toy.karat("list").out
     monkeypatch.chdir("/")
-    assert "toy: contracts" not in toy.karat("list").out
+    assert "toy: 2 cases" not in toy.karat("list").out
 
 
 def run(toy, *words, stdout=subprocess.PIPE):

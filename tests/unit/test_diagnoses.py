@@ -2,15 +2,15 @@
 
 import math
 import re
-from pathlib import Path
 
+import ml_dtypes
 import numpy as np
 import pytest
 
 from karat import noise
 from karat.diagnoses import lower_precisions
 from karat.signatures import Signature
-from karat.tolerances import Contract, Tolerances
+from karat.tolerances import Contract
 
 RANDOM = np.random.Generator(np.random.Philox(key=71))
 GOLDEN = RANDOM.standard_normal((20, 50)).astype(np.float32).astype(np.float64)
@@ -50,9 +50,10 @@ def bits_of(text):
 @pytest.mark.parametrize(
     ("name", "unit", "sizes"),
     [
-        ("bfloat16", 2.0**-8, (1, 0.01, 0.01)),
-        ("float16", 2.0**-11, (1, 0.01, 0.01)),
-        ("tfloat32", 2.0**-11, (0.01, 0.01, 1)),
+        ("rounding to bfloat16 after each operation", 2.0**-8, (1, 0.01, 0.01)),
+        ("rounding to float16 after each operation", 2.0**-11, (1, 0.01, 0.01)),
+        ("matrix products in tfloat32 or float16", 2.0**-11, (0.01, 0.01, 1)),
+        ("matrix products in bfloat16", 2.0**-8, (0.01, 0.01, 1)),
         ("sums accumulated in float16", 2.0**-11, (0.01, 1, 0.01)),
         ("sums accumulated in bfloat16", 2.0**-8, (0.01, 1, 0.01)),
     ],
@@ -70,20 +71,64 @@ def test_a_lower_precision_is_named_with_its_effective_bits(bench, name, unit, s
 
 def test_the_nearest_lower_precision_is_named(bench):
     """Errors of 11 bits are not called errors of 8, which would allow them too."""
-    (found,) = told(bench, noisy(2.0**-11), sizes=(1, 0.01, 0.01))
-    assert "errors as of float16:" in found.text
-    (found,) = told(bench, noisy(2.0**-11, size=4), sizes=(1, 0.01, 0.01))
-    assert "errors as of bfloat16:" in found.text
+    for size, name in ((1, "float16"), (4, "bfloat16")):
+        (found,) = told(bench, noisy(2.0**-11, size=size), sizes=(1, 0.01, 0.01))
+        assert f"errors as of rounding to {name} after each operation:" in found.text
 
 
 def test_a_candidate_that_rounds_to_fewer_bits_is_told_its_grid_too(bench):
     """Where the values themselves are bfloat16 numbers both are said: the grid, and that the errors are of it."""
-    import ml_dtypes
-
-    coarse = GOLDEN.astype(ml_dtypes.bfloat16).astype(np.float32)
-    faults = {found.fault: found.text for found in told(bench, coarse, sizes=(1, 0.01, 0.01))}
+    coarse = noisy(2.0**-8, size=2).astype(ml_dtypes.bfloat16).astype(np.float32)
+    faults = {found.fault: found.text for found in told(bench, coarse, sizes=(1, 1, 1))}
     assert faults.keys() == {"grid", "precision"}
     assert "bfloat16" in faults["grid"]
+    assert faults["precision"].startswith("errors as of rounding to bfloat16 after each operation: ")
+
+
+def test_a_golden_that_was_rounded_is_not_called_imprecise(bench):
+    """Where nothing but the last rounding is wrong, that is said, and neither sums nor operations are accused."""
+    (found,) = told(bench, GOLDEN.astype(ml_dtypes.bfloat16).astype(np.float32), sizes=(1, 1, 1))
+    assert (found.fault, found.text) == (
+        "rounded",
+        "is the golden rounded to bfloat16: 8 bits where 24 are promised",
+    )
+
+
+def test_products_and_sums_are_told_apart_by_their_pattern(bench):
+    """Errors of one size are of bfloat16 products or of float16 sums: their sizes from element to element decide."""
+    products, sums = 10 ** RANDOM.uniform(-1, 1, (2, *GOLDEN.shape))
+    scales = {"rounding": 1e-3 * products, "accumulation": 8 * sums, "products": products}
+    for unit, pattern, name in (
+        (2.0**-8, products, "matrix products in bfloat16"),
+        (2.0**-8, sums, "sums accumulated"),
+    ):
+        given = bench({"out": GOLDEN}, {"out": {k: noise.encode(v) for k, v in scales.items()}}, points=AXES)
+        (verdict,) = given.judge({"out": GOLDEN + 0.7 * unit * pattern * NORMAL})
+        (found,) = verdict.diagnosis
+        assert found.text.startswith(f"errors as of {name}")
+        assert ", or of" not in found.text
+
+
+def test_precisions_that_cannot_be_told_apart_are_both_named(bench):
+    """Where products and sums have the same pattern and size, the report does not choose."""
+    (found,) = told(bench, noisy(2.0**-8, size=0.7), sizes=(1e-3, 1, 1))
+    assert found.text.startswith("errors as of matrix products in bfloat16, or of sums accumulated in bfloat16: ")
+
+
+NOT_IMPRECISE = {
+    "a channel": lambda: np.where(np.arange(50) == 7, 0, GOLDEN),
+    "a row": lambda: np.where(np.arange(20)[:, None] == 7, 1.003, 1) * GOLDEN,
+    "some elements": lambda: GOLDEN + 1e-3 * (np.arange(1000).reshape(20, 50) % 97 == 0),
+    "one sign": lambda: GOLDEN + 2.0**-9 * np.abs(NORMAL),
+}
+
+
+@pytest.mark.parametrize("change", NOT_IMPRECISE.values(), ids=NOT_IMPRECISE)
+def test_a_loss_of_precision_is_everywhere_and_of_both_signs(bench, change):
+    """What is wrong in a part, at single elements, or by another formula is no lower precision, whatever its size."""
+    for sizes in ((1, 1, 1), (0.01, 1, 0.01), (0.01, 0.01, 1)):
+        faults = [found.fault for found in told(bench, change(), sizes=sizes)]
+        assert "precision" not in faults
 
 
 @pytest.mark.parametrize("contract", ["bfloat16-once", "float16-once"])
@@ -93,7 +138,7 @@ def test_one_more_rounding_than_promised_is_named(bench, contract):
     found = [d for d in told(bench, noisy(unit), contract, sizes=(1, 0.01, 0.01)) if d.fault == "precision"]
     storage = contract.removesuffix("-once")
     assert len(found) == 1
-    assert f"errors as of {storage}, each operation rounded, where one rounding at the end is promised" in found[0].text
+    assert found[0].text.startswith(f"errors as of rounding to {storage} after each operation, where one")
 
 
 def test_errors_that_no_precision_has_are_not_called_one(bench):
@@ -121,14 +166,16 @@ def test_lower_precisions_are_sorted_and_lower():
             ("float32", "float32", "float32", each),
         )
     }
-    tolerances = Tolerances(Path("t"), contracts, {}, ())
-    names = [text for _, text in lower_precisions(contracts["float32"], tolerances)]
-    assert [name for name in names if "accumulated" not in name] == ["tfloat32", "bfloat16"]
-    assert "sums accumulated in float32" not in names
-    assert names.index("sums accumulated in float16") < names.index("sums accumulated in bfloat16")
-    once = [text for _, text in lower_precisions(contracts["float16-once"], tolerances)]
-    assert once[0] == "float16, each operation rounded, where one rounding at the end is promised"
-    assert "float32" not in once
+    names = {name: [lower.text for lower in lower_precisions(contract)] for name, contract in contracts.items()}
+    sums = ["sums accumulated in float16", "sums accumulated in bfloat16"]
+    assert [name for name in names["float32"] if name.startswith("sums")] == sums
+    assert names["float32"][0] == "matrix products in tfloat32 or float16"
+    assert "matrix products in tfloat32 or float16" not in names["tfloat32"]
+    assert "rounding to float16 after each operation" not in names["bfloat16"]
+    assert not any("bfloat16" in name and "products" in name for name in names["bfloat16"])
+    once = "rounding to float16 after each operation, where one rounding at the end is promised"
+    assert once in names["float16-once"]
+    assert not any("float32" in name.replace("tfloat32", "") for found in names.values() for name in found)
 
 
 # --- faults and simple changes ---------------------------------------------------------------------------------------
@@ -211,3 +258,21 @@ def test_a_zero_golden_is_no_failure_of_karat(bench):
     assert right.status == "pass"
     assert wrong.status == "mismatch"
     assert wrong.diagnosis[0].fault == "leak"
+
+
+def test_where_a_sure_fault_shows_is_no_news(bench):
+    """A name that explains all but a hundredth of the error stands alone; a poorer one is told with the places."""
+    direction = np.where(np.arange(50) < 9, NORMAL, 0)
+    assert [found.fault for found in told(bench, GOLDEN + direction, faults=[fault("lanes", direction)])] == ["lanes"]
+    poorer = direction * (1 + 0.3 * RANDOM.standard_normal(GOLDEN.shape))
+    found = told(bench, GOLDEN + poorer, faults=[fault("lanes", direction)])
+    assert [diagnosis.fault for diagnosis in found] == ["lanes", "part"]
+
+
+def test_a_simple_change_that_explains_all_leaves_no_room_for_a_guess(bench):
+    """A fault that only stands out beside something larger is not named where the larger thing is all there is."""
+    constant = np.ones(GOLDEN.shape) * 0.05
+    beside = constant + np.where(np.arange(50) < 3, 1e-4 * NORMAL, 0)
+    guess = fault("guess", np.where(np.arange(50) < 25, 0.05, 0.0) + 1e-4 * NORMAL, 1e-4)
+    assert [d.fault for d in told(bench, GOLDEN + constant, faults=[guess])] == ["offset"]
+    assert "offset" in [d.fault for d in told(bench, GOLDEN + beside, faults=[])]

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from karat import formats
 from karat.hypotheses import Question, diagnose
 
 AXES = ("batch", "head", "query", "channel")
@@ -13,11 +14,11 @@ OTHER = RANDOM.standard_normal(SHAPE)
 BIAS = RANDOM.standard_normal((1, 3, 1, 4))
 
 
-def found(candidate, *, judged=None, storage="float64", golden=GOLDEN, axes=AXES):
+def found(candidate, *, judged=None, storage="float64", golden=GOLDEN, axes=AXES, atol=1e-9, **noise):
     """Return the diagnoses of a candidate."""
     mask = np.ones(golden.shape, bool) if judged is None else judged
-    question = Question(candidate, golden, mask, 1e-9, 1e-9, axes, {"h.0.other": OTHER, "row": OTHER[0]}, storage)
-    return diagnose(question)
+    others = {"h.0.other": OTHER, "row": OTHER[0]}
+    return diagnose(Question(candidate, golden, mask, 1e-9, atol, axes, others, storage, **noise))
 
 
 CHANGES = {
@@ -137,11 +138,98 @@ def test_axes_without_labels_have_numbers():
 
 def test_exact_zeros_are_part_of_what_a_hypothesis_must_explain():
     """Where only the zeros are wrong, the array is not called the golden times one; the zeros' places are told."""
-    golden = np.tril(np.ones((4, 4)))
+    golden = np.tril(np.ones((8, 8)))
     candidate = golden + 1e-12 * (golden == 0)
     question = Question(
-        candidate, golden, np.ones((4, 4), bool), 1e-9, 1e-9, ("query", "key"), {}, "float64", exact_zeros=True
+        candidate, golden, np.ones((8, 8), bool), 1e-9, 1e-9, ("query", "key"), {}, "float64", exact_zeros=True
     )
     texts = [diagnosis.text for diagnosis in diagnose(question)]
-    leak = "right but for 6 elements that must be exactly 0 and are up to 1e-12"
-    assert texts == [leak, "right at query 3 (of 0–3)", "right at key 0 (of 0–3)"]
+    leak = "right but for 28 elements that must be exactly 0 and are up to 1e-12"
+    assert texts == [leak, "right at query 7 (of 0–7)", "right at key 0 (of 0–7)"]
+
+
+# --- what is not so is not said --------------------------------------------------------------------------------------
+
+
+def test_what_varies_is_not_called_the_same():
+    """A difference that varies by 13 % over an axis is no bias and no offset there, however wide the tolerance."""
+    golden = RANDOM.standard_normal((40, 37))
+    varying = 0.01 * (1 + 0.13 * np.sin(np.arange(37)))
+    texts = [d.text for d in found(golden + varying, golden=golden, axes=("token", "channel"), atol=0.009)]
+    assert texts == ["its difference from the golden (RMS 0.0101) is the same at every token: as of a bias"]
+    scattering = 0.01 * (1 + 0.13 * RANDOM.standard_normal(golden.shape))
+    assert found(golden + scattering, golden=golden, axes=("token", "channel"), atol=0.012) == []
+    assert found(golden * (1 + scattering), golden=golden, axes=("token", "channel"), atol=0.02) == []
+
+
+def test_what_varies_as_noise_does_is_the_same():
+    """Where each element's noise is known, an offset may vary by as much, and by no more."""
+    noise = 0.02 * RANDOM.standard_normal(SHAPE)
+    known = {"sigma": np.full(SHAPE, 0.02), "rms_sigma": 1.8, "max_sigma": 7.0}
+    assert [d.fault for d in found(GOLDEN + 0.2 + noise, atol=0.15, **known)] == ["offset"]
+    known["sigma"] = np.full(SHAPE, 0.005)
+    assert [d.fault for d in found(GOLDEN + 0.2 + noise, atol=0.15, **known)] == []
+
+
+def test_random_errors_are_no_bias_of_a_short_axis():
+    """The mean over two positions leaves 0.7 of random errors, which the noise would allow: it explains nothing."""
+    noise = 2.4 * RANDOM.standard_normal(SHAPE)
+    known = {"sigma": np.ones(SHAPE), "rms_sigma": 1.8, "max_sigma": 7.0}
+    assert "bias" not in [d.fault for d in found(GOLDEN + noise, atol=5.5, **known)]
+
+
+def test_a_permutation_must_explain_the_error():
+    """Slices that are alike up to a wide tolerance are in no other order."""
+    golden = np.arange(12.0)[:, None] * 1e-3 + RANDOM.standard_normal(8)
+    candidate = golden + 1e-3 * RANDOM.standard_normal(golden.shape)
+    candidate[0] = golden[1]
+    assert "order" not in [d.fault for d in found(candidate, golden=golden, axes=("token", "channel"), atol=2e-3)]
+
+
+def test_zeros_that_are_within_tolerance_are_right():
+    """A tail that underflows to 0 is no unwritten element."""
+    golden = GOLDEN * np.where(np.arange(4) == 1, 1e-12, 1.0)
+    candidate = golden.copy()
+    candidate[..., 1] = 0
+    candidate[..., 2] = 7.0 + np.arange(30).reshape(2, 3, 5)
+    assert [d.fault for d in found(candidate, golden=golden)] == ["part"]
+
+
+def test_scattered_errors_are_in_no_part():
+    """Single wrong elements here and there leave slices without any by chance, and are placed nowhere."""
+    golden = RANDOM.standard_normal((7, 29))
+    candidate = golden.copy()
+    candidate.flat[::37] += 1.0  # 6 elements
+    assert found(candidate, golden=golden, axes=("token", "channel")) == []
+    candidate[:, :3] += 1.0  # and all of three channels, one of which has another beside
+    candidate.flat[::37] = golden.flat[::37]
+    candidate[:, :3] = 9.0
+    assert [d.text for d in found(candidate, golden=golden, axes=("token", "channel"))] == [
+        "wrong only at channel 0–2 (of 0–28)"
+    ]
+
+
+def test_some_slices_that_are_right_by_chance_are_not_told():
+    """Of errors that are everywhere, two right rows in the middle say nothing; one right row at an end does."""
+    golden = RANDOM.standard_normal((20, 30))
+    for right, told in (([7, 12], []), ([0], ["right at token 0 (of 0–19)"])):
+        candidate = golden + RANDOM.standard_normal(golden.shape)
+        candidate[right] = golden[right]
+        assert [d.text for d in found(candidate, golden=golden, axes=("token", "channel"))] == told
+
+
+@pytest.mark.parametrize(("name", "bits"), [("bfloat16", 8), ("float16", 11)])
+def test_a_golden_that_was_rounded_is_called_so(name, bits):
+    """The golden's own values in a coarser format are told as that; that some are exact in it is no news."""
+    golden = GOLDEN.copy()
+    golden[0] = np.round(golden[0] * 8) / 8  # exact in any format
+    rounded = golden.astype(formats.lookup(name).dtype).astype(np.float64)
+    assert [(d.fault, d.text) for d in found(rounded, golden=golden, storage="float32")] == [
+        ("rounded", f"is the golden rounded to {name}: {bits} bits where 24 are promised")
+    ]
+
+
+def test_few_different_values_have_no_format():
+    """Zeros and ones are numbers of every format."""
+    candidate = (GOLDEN > 0).astype(np.float64)
+    assert "grid" not in [d.fault for d in found(candidate, storage="float32")]

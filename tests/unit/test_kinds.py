@@ -1,4 +1,4 @@
-"""Refusals, checkpoints in the accumulation format, signs, NaN, fixed inputs, packed sets, family folders: end to end."""
+"""Refusals, accumulation checkpoints, signs, NaN, fixed inputs, packed sets, family folders: end to end."""
 
 import json
 import shutil

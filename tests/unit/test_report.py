@@ -11,6 +11,7 @@ import pytest
 from karat import report as reports
 from karat.compare import Statistics
 from karat.gate import Finding
+from karat.hypotheses import Diagnosis
 from karat.session import Report
 from karat.suites import Case, Checkpoint, Repository, Selection, Suite
 from karat.tolerances import Tolerance
@@ -81,10 +82,12 @@ def test_a_mismatch_says_what_found_allowed_where_and_by_which_tolerance():
     ]
 
 
+NOT_SO = "where the golden is not, or the other way round"
+AT = "(0, 0, 2) (batch 0, query 0, key 2)"
 EXPLAINED = {
     "nonfinite": (
         verdict("h.0.scores", "nonfinite", statistics=NAN),
-        ["2 elements are not finite, or not the same as the golden's, first at (0, 0, 2) (batch 0, query 0, key 2)"],
+        [f"2 of 12 elements are NaN or infinite {NOT_SO}, first at {AT}; of the others 1 are beyond"],
         ["candidate nan where the golden is 1"],
     ),
     "integers": (
@@ -110,7 +113,7 @@ def test_every_other_failure_says_what_was_found_and_where(given, lines, more):
     expected = [f"  {line}" for line in (*lines, *more)]
     assert found[: len(expected)] == expected
     assert all(line.startswith("  tolerance: ") for line in found[len(expected) :])
-    assert len(found) == len(expected) + (given.tolerance is not None)
+    assert len(found) == len(expected) + (given.tolerance is not None and given.status != "nonfinite")
 
 
 @pytest.mark.parametrize(
@@ -169,6 +172,15 @@ def test_only_a_few_cases_are_told_in_full():
     assert sum("  tolerance: " in line for line in lines) == 3
     assert sum(line.endswith("/float32: 1 mismatch") for line in lines) == 6
     assert "  mismatch, first at tokens" in lines
+
+
+def test_a_case_in_a_line_says_what_it_likely_is():
+    """Where the checkpoint has been told for another case, the line still names the mistake of this one."""
+    named = [Diagnosis("mask_missing", 1.0, 0.0, "nothing is masked"), Diagnosis("scale", 2.0, 0.0, "twice")]
+    again = replace(verdict("h.0.scores", "mismatch", statistics=OFF, case="case-1", first=True), diagnosis=named)
+    lines = lines_of(MISMATCH, again)
+    assert "  mismatch, first at h.0.scores, likely mask_missing" in lines
+    assert sum("    error" in line for line in lines) == 1
 
 
 def test_the_checkpoint_at_which_most_cases_diverge_first_is_named():
