@@ -33,14 +33,15 @@ def cpu_seconds(words: list[str]) -> float:
     return statistics.median(times)
 
 
-def seconds(function: Callable[[], object]) -> float:
-    """Return the wall time of a call, the median of several."""
-    times = []
+def seconds(calls: dict[str, Callable[[], object]]) -> dict[str, float]:
+    """Return the wall time of each call, the median of several, taken in turns: what else runs slows all alike."""
+    times: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(REPEATS):
-        start = time.perf_counter()
-        function()
-        times.append(time.perf_counter() - start)
-    return statistics.median(times)
+        for name, call in calls.items():
+            start = time.perf_counter()
+            call()
+            times[name].append(time.perf_counter() - start)
+    return {name: statistics.median(values) for name, values in times.items()}
 
 
 def bench_commands() -> None:
@@ -96,7 +97,7 @@ def bench_compare() -> None:
         "numpy.testing.assert_allclose": lambda: np.testing.assert_allclose(candidate, golden, rtol=1e-5, atol=1e-5),
         "numpy.allclose": lambda: np.allclose(candidate, golden, rtol=1e-5, atol=1e-5),
     }
-    taken = {"karat.compare, all statistics": seconds(own)} | {name: seconds(call) for name, call in rivals.items()}
+    taken = seconds({"karat.compare, all statistics": own} | rivals)
     first = next(iter(taken.values()))
     for name, value in taken.items():
         print(f"{name:40} {value:6.3f} s for {ELEMENTS >> 20} Mi elements; karat is {value / first:.1f} times as fast")

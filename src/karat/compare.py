@@ -11,15 +11,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-_BLOCK = 1 << 16  # elements: a block's working arrays stay in the cache
+_BLOCK = 1 << 17  # elements: long enough that threads seldom wait for each other, short enough for the cache
 _DOT = 1 << 13  # elements: for longer ones BLAS starts threads, which cost more than they bring
 _PART = 1 << 21  # elements that one thread takes at a time
+_JOINT = 1 << 20  # elements: for fewer a table of two scales does not pay
+_MOST_THREADS = 4  # each has working arrays of a few megabytes
 _MOST_ROWS = 1 << 20
 _SHORTEST_ROW = 16
 _FRACTION = np.uint64((1 << 52) - 1)
+_ONE = np.uint64(1023 << 52)  # the bits of 1.0
+_EXPONENT = np.uint32(255 << 23)  # of float32
+_BELOW_ONE = np.float32(1 - 2.0**-24)
+_ROUNDED = 2.0**-20  # relative: far more than a few operations in float32 are off by
 _LARGEST_CODE = 7 * 2.0**-66  # what the float32 bits 255 << 21 stand for
 _TINY = 2.0**-140  # a variance, so that none is 0
-_ONE = np.uint64(1023 << 52)  # the bits of 1.0
+_NEAR_ONE = 56  # a largest sigma of 2^-56 to 2^56 leaves float32 room for sigmas 2^70 times smaller
+_ONES = np.ones(_DOT, np.float32)
 
 Floats = NDArray[np.float64]
 Singles = NDArray[np.float32]
@@ -53,7 +60,7 @@ class Scale:
 
     def values(self) -> Floats:
         """Return the scale of each element, float64, of the codes' shape."""
-        return _decoded(self.codes).astype(np.float64) * (self.top / _LARGEST_CODE)
+        return _decoded(self.codes) * (self.top / _LARGEST_CODE)
 
 
 @dataclass(frozen=True)
@@ -165,8 +172,9 @@ def compare(
         significand_bits: of the candidate's format, the hidden one included, for units in the last place.
         smallest: the smallest positive number of that format.
 
-    Non-finite values are compared before any arithmetic: NaN matches NaN, an infinity itself. Beside the arrays it
-    needs a few megabytes, whatever their size. Raises `ValueError` if the shapes differ; shapes are never broadcast.
+    Non-finite values are compared before any arithmetic: NaN matches NaN, an infinity itself. Beside the arrays, and a
+    byte an element where `judged` has to be broadcast, it needs less than 64 MB, whatever their size. The number of
+    threads changes no bit of the result. Raises `ValueError` if the shapes differ; shapes are never broadcast.
     """
     if candidate.shape != golden.shape:
         raise ValueError(f"candidate {candidate.shape} and golden {golden.shape} differ in shape")
@@ -175,8 +183,9 @@ def compare(
     if len(starts) < 2:
         totals = [plan.total(start) for start in starts]
     else:
-        with ThreadPoolExecutor(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None) as pool:
+        with ThreadPoolExecutor(_threads()) as pool:
             totals = list(pool.map(plan.total, starts))
+    plan.spare.clear()
     total = _Totals()
     for part in totals:
         total.merge(part)
@@ -194,7 +203,7 @@ class _Totals:
     max_abs: float = 0.0
     max_rel: float = 0.0
     max_ulp: float = 0.0
-    peak: float = 0.0  # largest share of an allowance; its square for a predicted one
+    peak: float = 0.0  # largest share of a flat allowance; largest error in sigma
     worst: int = -1
     first_nonfinite: int = -1
     sums: Floats = field(default_factory=lambda: np.zeros(7))
@@ -216,20 +225,61 @@ class _Totals:
         self.sums += later.sums
 
 
+@dataclass(frozen=True)
 class _Work:
-    """Working arrays of one thread, for a block."""
+    """Working arrays of one thread, for a block: allocating them anew costs more than a pass over them."""
 
-    def __init__(self, size: int, doubles: Floats | None = None, singles: Singles | None = None) -> None:
-        """Allocate them, or cut them out of larger ones."""
-        self._doubles = np.empty((2, size)) if doubles is None else doubles
-        self._singles = np.ones((6, size), np.float32) if singles is None else singles
-        self.error, self.relative = self._doubles
-        self.z, self.t, self.sigma, self.scaled, decoded, self.ones = self._singles
-        self.bits = decoded.view(np.uint32)
+    error: Floats
+    index: NDArray[np.intp]
+    e: Singles
+    y: Singles
+    first: Singles
+    second: Singles
+
+    @classmethod
+    def of(cls, size: int) -> _Work:
+        """Allocate them."""
+        return cls(np.empty(size), np.empty(size, np.intp), *np.empty((4, size), np.float32))
 
     def cut(self, size: int) -> _Work:
         """Return the first `size` elements of each."""
-        return self if size == self.error.size else _Work(size, self._doubles[:, :size], self._singles[:, :size])
+        return _Work(*(array[:size] for array in vars(self).values()))
+
+
+class _Weights:
+    """1 / sigma of each element, looked up by its codes.
+
+    Attributes:
+        factor: a power of two by which errors are to be multiplied; the weights are 1 / (factor * sigma).
+    """
+
+    def __init__(self, allowance: Predicted, size: int) -> None:
+        unit = max(allowance.floor, *(scale.top for scale in allowance.scales), 0.0) or 1.0
+        exponent = math.frexp(unit)[1]
+        self.factor = 1.0 if abs(exponent) <= _NEAR_ONE else 2.0 ** min(-exponent, 1023)
+        self._largest = np.float32(1 / (unit * self.factor))
+        self._floor = np.float32((allowance.floor / unit) ** 2 + _TINY)
+        self._codes: list[tuple[NDArray[np.uint8], ...]] = [(scale.codes.reshape(-1),) for scale in allowance.scales]
+        every = np.arange(256, dtype=np.uint8)
+        self._variances = [np.square(Scale(every, scale.top / unit).values()) for scale in allowance.scales]
+        if size >= _JOINT and len(self._codes) > 1:
+            self._codes[:2] = [self._codes[0] + self._codes[1]]
+            self._variances[:2] = [np.add.outer(*self._variances[:2]).reshape(-1)]
+        self._variances = [table.astype(np.float32) for table in self._variances]
+        self._only = self._inverted(self._variances[0] + self._floor) if len(self._variances) == 1 else None
+
+    def of(self, cut: slice, work: _Work) -> Singles:
+        """Return the weights of some elements, in a working array."""
+        weights, variances = work.first, work.second
+        if self._only is not None:
+            return self._only.take(_index(self._codes[0], cut, work), out=weights, mode="clip")
+        variances.fill(self._floor)
+        for codes, table in zip(self._codes, self._variances, strict=True):
+            variances += table.take(_index(codes, cut, work), out=weights, mode="clip")
+        return self._inverted(variances, weights)
+
+    def _inverted(self, variances: Singles, out: Singles | None = None) -> Singles:
+        return np.divide(self._largest, np.sqrt(variances, out=variances), out=out)
 
 
 class _Plan:
@@ -254,20 +304,17 @@ class _Plan:
         self.block = max(_BLOCK // self.row_length, 1) * self.row_length if self.row_length <= _BLOCK else _BLOCK
         self.part = max(_PART // self.row_length, 1) * self.row_length
         rows = golden.size // self.row_length if golden.size else 0
-        self.row_sums, self.row_counts = np.zeros(rows), np.zeros(rows)
-        if isinstance(allowance, Predicted):
-            self.unit = max(allowance.floor, *(scale.top for scale in allowance.scales), 0.0) or 1.0
-            self.scales = [
-                (scale.codes.reshape(-1), np.float32(scale.top / self.unit / _LARGEST_CODE))
-                for scale in allowance.scales
-            ]
+        self.row_sums, self.row_counts = np.zeros(rows), np.zeros(rows, np.intp)
+        self.weights = _Weights(allowance, golden.size) if isinstance(allowance, Predicted) else None
+        self.factor = self.weights.factor if self.weights else 1.0
+        self.spare: list[_Work] = []
 
     # --- one block
 
     def total(self, start: int) -> _Totals:
         """Return the totals of the part that begins at `start`."""
         totals, stop = _Totals(), min(start + self.part, self.wanted.size)
-        work = _Work(min(self.block, stop - start))
+        work = self.spare.pop() if self.spare else _Work.of(min(self.block, self.wanted.size))
         while start < stop:
             end = min(start + self.block, stop)
             if self.row_length > self.block:  # several blocks a row, none of two rows
@@ -275,16 +322,16 @@ class _Plan:
             with np.errstate(all="ignore"):  # a signalling NaN is a NaN; a candidate may be wrong by more than 1e308
                 self._add(totals, start, end, work.cut(end - start))
             start = end
+        self.spare.append(work)
         return totals
 
     def _add(self, totals: _Totals, start: int, end: int, work: _Work) -> None:
         error, y = work.error, self.wanted[start:end].astype(np.float64, copy=False)
-        np.copyto(error, self.found[start:end], casting="unsafe")
+        np.subtract(self.found[start:end], y, out=error, dtype=np.float64, casting="unsafe")
         counted = None if self.judged is None else self.judged[start:end]
         if counted is not None and counted.all():
             counted = None
         totals.elements += y.size if counted is None else int(np.count_nonzero(counted))
-        error -= y
         square = _dot(error, error)
         if not math.isfinite(square):
             counted = self._set_nonfinite_aside(totals, y, counted, start)
@@ -295,13 +342,14 @@ class _Plan:
         if self.exact_zeros and self._set_leaks_aside(totals, error, y, start):
             square = _dot(error, error)
         totals.finite += y.size if counted is None else int(np.count_nonzero(counted))
-        self._magnitudes(totals, error, y, work.relative)
+        held = _narrowed(error, self.factor, work.e) & _narrowed(y, self.factor, work.y)
+        self._magnitudes(totals, error, y, work if held else None)
         totals.sums[:3] += square, _dot(error, y), _dot(y, y)
-        if isinstance(self.allowance, Flat):
+        if isinstance(self.allowance, Predicted) and self.weights is not None:
+            self._in_sigma(totals, self.weights, self.allowance, error, y, counted, start, work)
+        elif isinstance(self.allowance, Flat):
             allowed = np.abs(y) * self.allowance.rtol + self.allowance.atol
             self._peak(totals, np.where(error == 0, 0, np.abs(error) / allowed), 1.0, start)
-        else:
-            self._in_sigma(totals, self.allowance, error, y, counted, start, work)
 
     def _set_nonfinite_aside(
         self, totals: _Totals, y: Floats, counted: NDArray[np.bool_] | None, start: int
@@ -330,34 +378,56 @@ class _Plan:
             error[leaks] = 0
         return leaks.size > 0
 
-    def _magnitudes(self, totals: _Totals, error: Floats, y: Floats, relative: Floats) -> None:
-        largest = _largest(error)
+    def _magnitudes(self, totals: _Totals, error: Floats, y: Floats, work: _Work | None) -> None:
+        """Find the largest errors: in float64, of the elements that by their values in float32 may have them."""
+        if work is None:
+            totals.max_abs = max(totals.max_abs, float(np.abs(error).max()))
+            self._quotients(totals, error, y)
+            return
+        magnitude = np.abs(work.e, out=work.first)
+        largest = float(magnitude.max())
         if largest == 0:
             return
-        totals.max_abs = max(totals.max_abs, largest)
-        np.divide(error, y, out=relative)
-        largest = _largest(relative)
-        with_zeros = not math.isfinite(largest)  # the golden is 0 somewhere
-        if with_zeros:
-            relative[y == 0] = 0
-            largest = _largest(relative)
+        if largest * (1 + _ROUNDED) > totals.max_abs * self.factor:
+            totals.max_abs = max(totals.max_abs, float(np.abs(error).max()))
+        # The power of two at the golden or, where rounding may have gone up to it, the one below.
+        power = np.multiply(work.y, _BELOW_ONE, out=work.second).view(np.uint32)
+        power &= _EXPONENT
+        # The error in such powers is no less than the relative error, nor than that in units in the last place.
+        magnitude /= work.second
+        known = min(totals.max_rel, totals.max_ulp / self.ulp_scale)
+        larger = np.flatnonzero(magnitude > known * (1 - _ROUNDED))
+        if larger.size > y.size // 8:
+            self._quotients(totals, error, y)
+        elif larger.size:
+            self._quotients(totals, error[larger], y[larger])
+
+    def _quotients(self, totals: _Totals, errors: Floats, goldens: Floats) -> None:
+        for start in range(0, errors.size, _DOT):  # no longer, lest memory be mapped and unmapped for each quotient
+            self._quotients_of_few(totals, np.abs(errors[start : start + _DOT]), np.abs(goldens[start : start + _DOT]))
+
+    def _quotients_of_few(self, totals: _Totals, error: Floats, y: Floats) -> None:
+        largest = float((error / y).max())
+        if not math.isfinite(largest):  # the golden is 0 somewhere
+            largest = float(np.divide(error, y, out=np.zeros_like(y), where=y != 0).max())
         totals.max_rel = max(totals.max_rel, largest)
         # An error of r |y| is r f 2^(p-1) units in the last place, where y = f 2^k and 1 <= f < 2.
-        if with_zeros or 2 * largest * self.ulp_scale > totals.max_ulp:
-            magnitude = np.maximum(np.abs(y), self.smallest_normal)
-            fraction = ((magnitude.view(np.uint64) & _FRACTION) | _ONE).view(np.float64)
-            totals.max_ulp = max(totals.max_ulp, _largest(error / magnitude * fraction) * self.ulp_scale)
+        normal = np.maximum(y, self.smallest_normal)
+        fraction = ((normal.view(np.uint64) & _FRACTION) | _ONE).view(np.float64)
+        totals.max_ulp = max(totals.max_ulp, float((error / normal * fraction).max()) * self.ulp_scale)
 
-    def _peak(self, totals: _Totals, share: Floats, limit: float, start: int) -> None:
-        peak = int(share.argmax()) if share.size else 0  # NaN, if there is one
-        if share.size and not share[peak] <= limit:
+    def _peak(self, totals: _Totals, share: NDArray[Any], limit: float, start: int) -> None:
+        place = int(share.argmax())
+        peak = share[place]  # NaN, if there is one
+        if not peak <= limit:
             totals.mismatched += share.size - int(np.count_nonzero(share <= limit))
-        if share.size and share[peak] > totals.peak:
-            totals.peak, totals.worst = float(share[peak]), start + peak
+        if peak > totals.peak:
+            totals.peak, totals.worst = float(peak), start + place
 
     def _in_sigma(
         self,
         totals: _Totals,
+        weights: _Weights,
         allowance: Predicted,
         error: Floats,
         y: Floats,
@@ -365,39 +435,24 @@ class _Plan:
         start: int,
         work: _Work,
     ) -> None:
-        """Judge by sigma, in float32: the codes of a scale span 63 powers of two, its squares the 126 that there are."""
-        cut, sigma = slice(start, start + y.size), work.sigma
-        np.multiply(error, 1 / self.unit, out=work.z, casting="same_kind")
-        np.multiply(y, 1 / self.unit, out=work.t, casting="same_kind")
-        sigma.fill((allowance.floor / self.unit) ** 2 + _TINY)
-        for codes, factor in self.scales:
-            scale = _decoded(codes[cut], work.bits)
-            scale *= factor
-            sigma += np.square(scale, out=scale)
-        scaled = work.scaled
-        if allowance.interval is None:
-            np.sqrt(sigma, out=sigma)
-        else:
-            outside = self._outside(allowance.interval, y, cut, error) / self.unit
-            np.divide(np.square(outside), sigma, out=scaled, casting="same_kind")
-            rounding = (np.square(allowance.last_relative * y) + allowance.last_floor**2) / self.unit**2
-            np.sqrt(sigma + rounding, out=sigma, casting="same_kind")
-        work.z /= sigma  # error / sigma
-        work.t /= sigma  # golden / sigma
-        if allowance.interval is None:
-            np.square(work.z, out=scaled)
-        self._peak(totals, scaled, allowance.max_sigma**2, start)
-        rows = scaled.reshape(-1, self.row_length) if self.row_length <= self.block else scaled.reshape(1, -1)
+        """Judge by sigma, in float32."""
+        cut = slice(start, start + y.size)
+        weight, share = weights.of(cut, work), work.e
+        if allowance.interval is not None:
+            share = work.second
+            _narrowed(self._outside(allowance.interval, y, cut, error), self.factor, share)
+            share *= weight
+            rounding = (np.square(allowance.last_relative * y) + allowance.last_floor**2) * self.factor**2
+            weight /= np.sqrt(1 + rounding * np.square(weight, dtype=np.float64)).astype(np.float32)
+        np.multiply(work.e, weight, out=work.e)  # error / sigma
+        np.multiply(work.y, weight, out=work.y)  # golden / sigma
+        self._peak(totals, np.abs(share, out=weight), allowance.max_sigma, start)
+        rows = share.reshape(-1, self.row_length) if self.row_length <= self.block else share.reshape(1, -1)
         place = slice(start // self.row_length, start // self.row_length + rows.shape[0])
-        sums = rows.sum(1, dtype=np.float32)
+        sums = _row_squares(rows)
         self.row_sums[place] += sums
         self.row_counts[place] += rows.shape[1] if counted is None else counted.reshape(rows.shape).sum(1)
-        totals.sums[3:] += (
-            sums.sum(dtype=np.float64),
-            _dot(work.z, work.t),
-            _dot(work.t, work.t),
-            _dot(work.z, work.ones),
-        )
+        totals.sums[3:] += sums.sum(dtype=np.float64), _dot(work.e, work.y), _dot(work.y, work.y), _sum(work.e)
 
     def _outside(self, interval: tuple[Floats, Floats], y: Floats, cut: slice, error: Floats) -> Floats:
         """Return the distance from the golden to what rounds to the candidate's value, signed as the error."""
@@ -421,9 +476,7 @@ class _Plan:
             max_rel=total.max_rel,
             max_ulp=total.max_ulp,
             rms_abs=math.sqrt(square_e / total.finite) if total.finite else 0.0,
-            used=math.sqrt(total.peak) / self.allowance.max_sigma
-            if isinstance(self.allowance, Predicted)
-            else total.peak,
+            used=self._used(total.peak),
             nonfinite=total.nonfinite,
             worst=_unravel(worst, self.shape) if worst >= 0 else None,
             candidate=float(self.found[worst]) if worst >= 0 else None,
@@ -433,30 +486,43 @@ class _Plan:
             **(self._sigma_statistics(total) if isinstance(self.allowance, Predicted) else {}),
         )
 
+    def _used(self, peak: float) -> float:
+        """Return the largest share of what is allowed, infinite where nothing is."""
+        if isinstance(self.allowance, Flat):
+            return peak
+        most = self.allowance.max_sigma
+        return peak / most if most > 0 else math.inf if peak > 0 else 0.0
+
     def _sigma_statistics(self, total: _Totals) -> dict[str, Any]:
         scaled, gain, gain_weight, bias = (float(value) for value in total.sums[3:])
         leading = self.shape[: len(self.shape) - self.row_axes]
-        counts = np.maximum(self.row_counts, 1)
-        one_at_its_limit = self.allowance.max_sigma**2 if isinstance(self.allowance, Predicted) else 0.0
-        excess = (self.row_sums - one_at_its_limit) / counts
-        row = int(np.where(np.isnan(excess), math.inf, excess).argmax()) if excess.size else -1
+        row = self._worst_row()
         return {
             "rms_sigma": math.sqrt(scaled / total.finite) if total.finite else 0.0,
-            "max_sigma": math.sqrt(total.peak),
-            "row_sigma": math.sqrt(self.row_sums[row] / counts[row]) if row >= 0 else 0.0,
+            "max_sigma": total.peak,
+            "row_sigma": math.sqrt(self.row_sums[row] / max(self.row_counts[row], 1)) if row >= 0 else 0.0,
             "row": _unravel(row, leading) if row >= 0 else None,
             "row_elements": int(self.row_counts[row]) if row >= 0 else 0,
-            "slices": tuple(self._worst_slice(axis, leading) for axis in range(len(leading)) if excess.size),
+            "slices": tuple(self._worst_slice(axis, leading) for axis in range(len(leading)) if row >= 0),
             "gain": gain / gain_weight if gain_weight > 0 else 0.0,
             "gain_error": gain_weight**-0.5 if gain_weight > 0 else math.inf,
             "bias": bias / total.finite if total.finite else 0.0,
             "bias_error": total.finite**-0.5 if total.finite else math.inf,
         }
 
+    def _worst_row(self) -> int:
+        """Return the number of the row of the largest mean square less one element at its limit, -1 of none."""
+        one_at_its_limit = self.allowance.max_sigma**2 if isinstance(self.allowance, Predicted) else 0.0
+        excess = self.row_sums - one_at_its_limit
+        excess /= np.maximum(self.row_counts, 1)
+        excess[np.isnan(excess)] = math.inf
+        return int(excess.argmax()) if excess.size else -1
+
     def _worst_slice(self, axis: int, leading: tuple[int, ...]) -> tuple[int, int, float]:
         others = tuple(other for other in range(len(leading)) if other != axis)
-        sums, counts = self.row_sums.reshape(leading).sum(others), self.row_counts.reshape(leading).sum(others)
-        means = np.sqrt(sums / np.maximum(counts, 1))
+        means = self.row_sums.reshape(leading).sum(others)
+        means /= np.maximum(self.row_counts.reshape(leading).sum(others), 1)
+        np.sqrt(means, out=means)
         index = int(np.nan_to_num(means, nan=math.inf).argmax())
         return axis, index, float(means[index])
 
@@ -471,12 +537,41 @@ def _rows(shape: tuple[int, ...]) -> tuple[int, int]:
     return axes, max(length, 1)
 
 
-def _decoded(codes: NDArray[np.uint8], bits: NDArray[np.uint32] | None = None) -> Singles:
+def _decoded(codes: NDArray[np.uint8]) -> Floats:
     """Return s(c) * 2^-128 for codes c: shifted to their place, they are the bits of that float32 number."""
-    bits = np.empty(codes.shape, np.uint32) if bits is None else bits
-    np.copyto(bits, codes)
-    bits <<= np.uint32(21)
-    return bits.view(np.float32)
+    return np.left_shift(codes, np.uint32(21)).view(np.float32).astype(np.float64)
+
+
+def _index(codes: tuple[NDArray[np.uint8], ...], cut: slice, work: _Work) -> NDArray[np.intp]:
+    """Return where in a table the codes of some elements stand: those of one scale, or of two jointly."""
+    if len(codes) == 1:
+        np.copyto(work.index, codes[0][cut])
+    else:
+        joint = work.first.view(np.uint16)[: work.index.size]
+        np.left_shift(codes[0][cut], 8, out=joint, dtype=np.uint16)
+        np.copyto(work.index, np.bitwise_or(joint, codes[1][cut], out=joint))
+    return work.index
+
+
+def _threads() -> int:
+    """Return how many threads to use."""
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(available, _MOST_THREADS)
+
+
+def _narrowed(values: Floats, factor: float, out: Singles) -> bool:
+    """Write factor * values; return False where float32 does not hold each of them to its precision."""
+    try:
+        with np.errstate(over="raise", under="raise"):
+            _narrow(values, factor, out)
+    except FloatingPointError:
+        _narrow(values, factor, out)
+        return False
+    return True
+
+
+def _narrow(values: Floats, factor: float, out: Singles) -> None:
+    np.copyto(out, values if factor == 1 else values * factor, casting="same_kind")
 
 
 def _dot(first: NDArray[Any], second: NDArray[Any]) -> float:
@@ -488,9 +583,16 @@ def _dot(first: NDArray[Any], second: NDArray[Any]) -> float:
     return float(rows.sum(dtype=np.float64)) + float(first[whole:] @ second[whole:])
 
 
-def _largest(values: Floats) -> float:
-    """Return the largest |value|, 0 of none."""
-    return max(float(values[values.argmax()]), -float(values[values.argmin()])) if values.size else 0.0
+def _sum(values: Singles) -> float:
+    """Return the sum of an array."""
+    whole = values.size // _DOT * _DOT
+    rows = np.vecdot(values[:whole].reshape(-1, _DOT), _ONES[:_DOT])
+    return float(rows.sum(dtype=np.float64)) + float(values[whole:] @ _ONES[: values.size - whole])
+
+
+def _row_squares(rows: Singles) -> NDArray[Any]:
+    """Return the sum of squares of each row."""
+    return np.vecdot(rows, rows) if rows.shape[1] <= _DOT else np.array([_dot(row, row) for row in rows])
 
 
 def _cosine(product: float, first: float, second: float) -> float:

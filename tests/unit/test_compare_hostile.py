@@ -7,6 +7,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+from karat import compare as module
 from karat import formats
 from karat.compare import Flat, Predicted, Scale, compare
 
@@ -83,10 +84,10 @@ def test_units_make_no_difference(exponent):
 
 
 def test_sigma_may_be_of_any_magnitude_in_one_array():
-    """Code 255 beside code 1, a factor of 1.6e10, and code 0, where only the floor allows anything."""
-    predicted = Predicted((Scale(np.array([255, 1, 0, 0], np.uint8), 1.0),), 4.0, floor=1e-14)
-    least = 1 / (15 * 2**30)
-    found = compare(np.array([3.0, 3 * least, 3e-14, 5e-14]), np.zeros(4), predicted)
+    """Code 255 beside code 1, a factor of 3e19, and code 0, where only the floor allows anything."""
+    predicted = Predicted((Scale(np.array([255, 1, 0, 0], np.uint8), 1.0),), 4.0, floor=2.0**-61)
+    least = math.hypot(1 / (7 * 2.0**62), 2.0**-61)
+    found = compare(np.array([3.0, 3 * least, 3 * 2.0**-61, 5 * 2.0**-61]), np.zeros(4), predicted)
     assert (found.mismatched, found.worst) == (1, (3,))
     assert found.max_sigma == approx(5, rel=1e-5)
     assert found.rms_sigma == approx(math.sqrt((9 + 9 + 9 + 25) / 4), rel=1e-5)
@@ -133,6 +134,59 @@ def test_a_leak_is_a_mismatch_and_no_part_of_the_noise():
     assert (masked.mismatched, masked.max_sigma) == (0, approx(0.5))
     unmasked = compare(candidate, golden, even((4,), 1.0))
     assert (unmasked.mismatched, unmasked.worst) == (0, (1,))
+
+
+def wild(size):
+    """Return goldens of all magnitudes: zeros, powers of two and the numbers next to them, and candidates near them."""
+    powers = 2.0 ** RANDOM.integers(-300, 120, size)
+    kinds = [RANDOM.standard_normal(size), np.zeros(size), np.ones(size), np.full(size, 1 - 2.0**-53), np.ones(size)]
+    kinds[4] += 2.0**-52
+    golden = np.choose(RANDOM.integers(0, 5, size), kinds) * np.where(RANDOM.random(size) < 0.7, powers % 8, powers)
+    error = np.where(golden == 0, powers, golden) * 2.0 ** RANDOM.integers(-30, -3, size) * RANDOM.standard_normal(size)
+    return golden + np.where(RANDOM.random(size) < np.where(golden == 0, 0.003, 0.3), error, 0), golden
+
+
+@pytest.mark.parametrize("name", ["float64", "float32", "bfloat16", "float16"])
+@pytest.mark.parametrize("sigma", [None, 1e-7, 1e-30])
+def test_the_largest_errors_are_exact_whatever_the_magnitudes(name, sigma, monkeypatch):
+    """What float32 does not hold, and what it rounds to a power of two, changes no largest error, in any block."""
+    monkeypatch.setattr(module, "_BLOCK", 32)
+    monkeypatch.setattr(module, "_PART", 256)
+    entry = formats.lookup(name)
+    for size in (1, 2, 7, 64, 300, 1000):
+        candidate, golden = wild(size)
+        allowance = Flat(1, 1) if sigma is None else even((size,), sigma)
+        found = compare(candidate, golden, allowance, significand_bits=entry.significand_bits, smallest=entry.smallest)
+        error, there = np.abs(candidate - golden), golden != 0
+        unit = np.maximum(np.ldexp(1.0, np.frexp(golden)[1] - entry.significand_bits), entry.smallest)
+        assert found.max_abs == error.max()
+        assert found.max_rel == (error[there] / np.abs(golden[there])).max(initial=0)
+        with np.errstate(over="ignore"):
+            units = (error / np.where(there, unit, entry.smallest)).max()
+        assert found.max_ulp == approx(units, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "ulp", "relative"),
+    [
+        ((1.5, 3 * 2.0**-23), (1 - 2.0**-53, 3.5 * 2.0**-24), 3.5, 2.0**-22),
+        ((1 + 2.0**-20, 2.0**-10), (1 + 2.0**-20, 2.0**-10 + 2.0**-40), 8192.0, 2.0**-10 / (1 + 2.0**-20)),
+        ((1.5, 3 * 2.0**-23), (0.0, 2.0**-148), 3.0, 2.0**-22),
+        ((1.5, 3 * 2.0**-23), (0.0, 2.0**-145), 16.0, 2.0**-22),
+        ((1.5, 3 * 2.0**-23), (2.0**-160, 2.0**-158), 3.0, 4.0),
+    ],
+    ids=["just below a power of two", "larger by less than float32 tells", "0", "far from 0", "below float32"],
+)
+def test_a_later_block_may_hold_a_larger_error(first, second, ulp, relative, monkeypatch):
+    """An error in a later block counts if it is larger, by however little, in units at its golden or relative to it."""
+    monkeypatch.setattr(module, "_BLOCK", 32)
+    golden, error = np.ones(64), np.zeros(64)
+    (golden[3], error[3]), (golden[40], error[40]) = first, second
+    found = compare(golden + error, golden, Flat(1, 1), significand_bits=24, smallest=2.0**-149)
+    assert found.max_abs == max(abs((y + e) - y) for y, e in (first, second))
+    largest = [abs((y + e) - y) / abs(y) for y, e in (first, second) if y]
+    assert found.max_rel == max(largest) == approx(relative, rel=1e-8)
+    assert found.max_ulp == approx(ulp, rel=1e-8)
 
 
 # --- units in the last place -----------------------------------------------------------------------------------------

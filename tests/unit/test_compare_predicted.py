@@ -1,6 +1,7 @@
 """karat.compare: statistics in sigma are those of slow float64 one-liners, whatever the shape, blocks and masks."""
 
 import math
+import tracemalloc
 from typing import Any
 
 import ml_dtypes
@@ -116,6 +117,36 @@ def test_blocks_and_threads_do_not_show(size, width, monkeypatch):
     agree(compare(candidate, golden, predicted, judged=judged), expected(candidate, golden, predicted, judged))
 
 
+@pytest.mark.parametrize("kinds", [0, 1, 2, 3])
+@pytest.mark.parametrize("joint", [1, 1 << 40], ids=["joint", "single"])
+def test_however_many_scales_there_are_sigma_is_their_root_sum_of_squares(kinds, joint, monkeypatch):
+    """Two scales are looked up in one table where the array is large; more, and those of small arrays, one by one."""
+    monkeypatch.setattr(module, "_JOINT", joint)
+    monkeypatch.setattr(module, "_BLOCK", 32)
+    for spread in (1, 9):
+        candidate, golden, predicted = draw((5, 50), key=kinds, kinds=kinds, spread=spread)
+        uneven = tuple(Scale(s.codes, s.top * 3.0**-n) for n, s in enumerate(predicted.scales))
+        predicted = Predicted(uneven, predicted.max_sigma, floor=predicted.floor)
+        agree(compare(candidate, golden, predicted), expected(candidate, golden, predicted))
+
+
+@pytest.mark.parametrize("kinds", [1, 2, 3])
+@pytest.mark.parametrize("joint", [1, 1 << 40], ids=["joint", "single"])
+@pytest.mark.parametrize("top", [1e-120, 1e-17, 1e-7, 1.0, 1e17, 1e120])
+def test_an_element_of_a_quintillionth_is_judged_by_its_own_sigma(kinds, joint, top, monkeypatch):
+    """A golden that is 1e-18 of the largest, with a sigma that is small accordingly: right passes, 0 is a mismatch."""
+    monkeypatch.setattr(module, "_JOINT", joint)
+    golden = top * np.array([1.0, 1e-18, 1e-18])
+    codes = np.searchsorted(Scale(np.arange(256, dtype=np.uint8), 1.0).values(), [1.0, 1e-18, 1e-18]).astype(np.uint8)
+    predicted = Predicted(tuple(Scale(codes, 1e-4 * top) for _ in range(kinds)), 4.0)
+    assert sigma_of(predicted, golden)[2] / golden[2] == approx(1e-4 * math.sqrt(kinds), rel=0.3)
+    right = compare(golden * (1 + 1e-4), golden, predicted)
+    assert (right.mismatched, right.rms_sigma) == (0, approx(1 / math.sqrt(kinds), rel=0.3))
+    wrong = compare(np.array([golden[0], golden[1], 0.0]), golden, predicted)
+    assert (wrong.mismatched, wrong.worst) == (1, (2,))
+    assert wrong.max_sigma == approx(1e4 / math.sqrt(kinds), rel=0.3)
+
+
 def test_rows_that_are_too_many_are_joined(monkeypatch):
     """At most so many rows are kept: of very many short ones several are one."""
     monkeypatch.setattr(module, "_MOST_ROWS", 4)
@@ -126,12 +157,37 @@ def test_rows_that_are_too_many_are_joined(monkeypatch):
     assert (found.row, found.row_sigma) == ((means.argmax(),), approx(means.max(), rel=NEAR))
 
 
-@pytest.mark.parametrize("blocks", [0, 1, 2, 128, 129])
+@pytest.mark.parametrize("blocks", [0, 1, 2, 16, 17])
 def test_large_arrays_are_compared_as_small_ones(blocks):
     """The real sizes of blocks and parts: one element more than a part, rows longer than a block."""
     size = blocks * module._BLOCK + 1
     candidate, golden, predicted = draw((size,), key=blocks, kinds=1)
     agree(compare(candidate, golden, predicted), expected(candidate, golden, predicted))
+
+
+def test_the_number_of_threads_changes_no_bit(monkeypatch):
+    """The same statistics, to the last bit, whoever computes which part and when."""
+    monkeypatch.setattr(module, "_PART", 1 << 18)
+    candidate, golden, predicted = draw((500, 3000), dtype=np.float32, spread=1)
+    found = []
+    for threads in (1, 2, 3, 2):
+        monkeypatch.setattr(module, "_threads", lambda threads=threads: threads)
+        found.append(compare(candidate, golden, predicted, significand_bits=24))
+    assert found[1:] == found[:1] * 3
+
+
+@pytest.mark.parametrize("shape", [(1 << 22,), (1 << 10, 1 << 12), (1 << 17, 32)], ids=str)
+def test_memory_does_not_grow_with_the_arrays(shape):
+    """Beside the arrays there are working arrays of a few blocks, and what is kept of each row."""
+    random = np.random.Generator(np.random.Philox(key=4))
+    golden = random.standard_normal(shape)
+    candidate, codes = golden.astype(np.float32), random.integers(100, 256, shape, np.uint8)
+    predicted = Predicted((Scale(codes, 1e-5), Scale(codes, 1e-6)), 10)
+    tracemalloc.start()
+    compare(candidate, golden, predicted, significand_bits=24)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 30e6
 
 
 MASKS = {
@@ -194,3 +250,11 @@ def test_a_flat_allowance_has_no_statistics_in_sigma():
     assert (found.gain, found.gain_error, found.bias, found.bias_error) == (None,) * 4
     assert (found.nmse, found.cosine) == (0.01, approx(27 / math.sqrt(25 * 29.25), rel=1e-15))
     assert found.max_ulp == 0.5 * 2**50
+
+
+@pytest.mark.parametrize(("error", "used"), [(0.0, 0.0), (1e-12, np.inf)])
+def test_nothing_may_be_allowed(error, used):
+    """A limit of no sigma is used up by any error, and by none if there is none."""
+    golden = np.ones(20)
+    allowance = Predicted((Scale(np.full(20, 255, np.uint8), 1e-8),), max_sigma=0.0)
+    assert compare(golden + error, golden, allowance).used == used
