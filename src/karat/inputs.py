@@ -129,7 +129,14 @@ Recipe = Dyadic | Integers | Literal | Stored
 
 def describe(recipe: Recipe) -> dict[str, Any]:
     """Return the recipe as JSON values, its kind first: what a manifest records of an input."""
-    return {"recipe": type(recipe).__name__.lower(), **asdict(recipe)}
+    return {"recipe": type(recipe).__name__.lower(), **{name: _named(value) for name, value in asdict(recipe).items()}}
+
+
+def _named(value: Any) -> Any:
+    """Return a value with NaN and infinities as text: JSON has no numbers for them."""
+    if isinstance(value, (list, tuple)):
+        return [_named(item) for item in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def nest(flat: Mapping[str, Any]) -> dict[str, Any]:

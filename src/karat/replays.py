@@ -36,7 +36,7 @@ class Replays:
     def of(case: Case, inputs: Arrays, golden: Arrays, generator: ModuleType, contracts: Sequence[Contract]) -> Replays:
         """Replay the reference of `case`, `karat.noise.DRAWS` times for each kind of noise that its contracts have."""
         points = [point for point in case.computed if point.floating]
-        kinds = noise.kinds_needed(contracts)
+        kinds = noise.kinds_needed(contracts) if points else []
         found: dict[str, dict[str, NDArray[np.float32]]] = {
             point.name: {kind: np.empty((noise.DRAWS, math.prod(point.kept_shape)), np.float32) for kind in kinds}
             for point in points
@@ -223,7 +223,7 @@ class _Search:
 
 def _integer_difference(
     case: Case, point: Checkpoint, arrays: Arrays, inputs: Arrays, golden: Arrays
-) -> NDArray[np.int64] | None:
+) -> NDArray[Any] | None:
     """Return faulty - golden at the judged elements, None where the faulty array is of another kind or shape."""
     array = arrays.get(point.name)
     if array is None or array.shape != point.shape or array.dtype.kind not in ("b" if point.dtype == "bool" else "iu"):
@@ -231,7 +231,11 @@ def _integer_difference(
     judged = case.judged_elements(point, inputs)
     everywhere = np.broadcast_to(True if judged is None else judged, point.kept_shape)
     difference = array[point.kept_index].astype(np.int64) - golden[point.name][point.kept_index]
-    return np.asarray(difference[everywhere])
+    found = difference[everywhere]
+    for narrow in (np.int16, np.int32):  # one byte is what codes of floats have
+        if np.array_equal(found.astype(narrow), found):
+            return found.astype(narrow)
+    return np.asarray(found)
 
 
 def _direction(point: Checkpoint, arrays: Arrays, golden: Arrays, frame: Frame) -> Floats | None:

@@ -196,7 +196,7 @@ def _fault_row(
         if margin > best or not place:
             best, place = max(margin, best), f"{case}/{first.checkpoint}: {first.status}"
         right: bool | None = None  # no name is asked of what fails without values
-        if first.status in _STATUSES_OF_VALUES:
+        if first.status in _STATUSES_OF_VALUES and first.statistics is not None:
             valued += 1
             guess = first.diagnosis[0].fault if first.diagnosis else ""
             right = _is_right(fault, guess, case, first)
@@ -241,7 +241,7 @@ def _is_right(fault: Fault, guess: str, case: str, verdict: Verdict) -> bool:
 
 
 def _margin_of(verdict: Verdict) -> float:
-    if verdict.status in _STATUSES_OF_VALUES:
+    if verdict.status in _STATUSES_OF_VALUES and verdict.statistics is not None:
         return verdict.used
     return evidence.ENDLESS if verdict.status in DIVERGED or verdict.status == "raised" else 0.0
 

@@ -224,3 +224,10 @@ def test_a_range_that_the_arithmetic_does_not_cover_is_refused(low, high):
 def test_integers_have_the_dtype_that_is_declared():
     """What case.json announces is what is drawn."""
     assert Integers((5,), "key", 0, 9, dtype="int32").draw().dtype == np.int32
+
+
+def test_numbers_that_json_lacks_are_written_by_name():
+    """NaN and infinities of a literal are text in a manifest, at any depth."""
+    found = inputs.describe(inputs.Literal(((1.0, float("nan")), (float("-inf"), 2.0)), "float64"))
+    assert found["values"] == [[1.0, "nan"], ["-inf", 2.0]]
+    json.dumps(found, allow_nan=False)

@@ -237,6 +237,8 @@ def test_the_evidence_knows_what_shows_without_a_signature(repository):
     assert len(rows) == 8
     assert all(row["caught"] and row["visible"] for row in rows.values())
     assert rows["anything_goes", "float32"]["at"] == "unsorted/refused: mismatch"
+    assert rows["anything_goes", "float32"]["margin"] == evidence.ENDLESS  # no tolerance lets it pass
+    assert rows["anything_goes", "float32"]["named"] is None
     assert rows["stamps_in_float32", "bfloat16-once"]["at"].startswith("four/rebased")
     assert rows["stamps_in_float32", "bfloat16-once"]["named"] is True
     assert content["summary"]["rejected"] == 0
