@@ -196,7 +196,7 @@ def _fault_row(
         if margin > best or not place:
             best, place = max(margin, best), f"{case}/{first.checkpoint}: {first.status}"
         right: bool | None = None  # no name is asked of what fails without values
-        if first.status in _STATUSES_OF_VALUES and first.statistics is not None:
+        if _of_values(first):
             valued += 1
             guess = first.diagnosis[0].fault if first.diagnosis else ""
             right = _is_right(fault, guess, case, first)
@@ -240,8 +240,13 @@ def _is_right(fault: Fault, guess: str, case: str, verdict: Verdict) -> bool:
     return float(np.linalg.norm(own - other)) <= 0.01 * float(np.linalg.norm(own))
 
 
+def _of_values(verdict: Verdict) -> bool:
+    """Say whether values failed; what answers where it must refuse is told by a text."""
+    return verdict.status in _STATUSES_OF_VALUES and not verdict.text
+
+
 def _margin_of(verdict: Verdict) -> float:
-    if verdict.status in _STATUSES_OF_VALUES and verdict.statistics is not None:
+    if _of_values(verdict):
         return verdict.used
     return evidence.ENDLESS if verdict.status in DIVERGED or verdict.status == "raised" else 0.0
 
