@@ -165,9 +165,10 @@ def test_fixed_inputs_keep_their_format(repository):
     assert exchange.case_description(suite, suite.case("unsorted"), contract)["refuses"] == "stamps that are not sorted"
 
 
-def test_who_answers_what_must_be_refused_is_wrong_and_what_a_refusal_says_is_told(repository):
+@pytest.mark.parametrize("answer", ["{'unit': x}", "x", "None", "{}"])
+def test_who_answers_what_must_be_refused_is_wrong_and_what_a_refusal_says_is_told(repository, answer):
     """An answer is a mismatch; an exception is a pass, and its text is in the verdict."""
-    answering = candidate_file(repository, "import numpy as np\ndef kinds(stamps, x):\n    return {'unit': x}\n")
+    answering = candidate_file(repository, f"def kinds(stamps, x):\n    return {answer}\n")
     report = run(repository, answering, "kinds/unsorted")
     assert [verdict.status for verdict in report.verdicts] == ["mismatch"]
     assert "must refuse: stamps that are not sorted" in report.verdicts[0].text
