@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from karat.suites import Repository, Selection, Suite
+    from karat.suites import Repository, Selection
 
 SELECT_HELP = "suite[/case[/checkpoint]] with shell wildcards; default: everything"
 
@@ -89,6 +89,8 @@ def _selected(repository: Repository, options: argparse.Namespace) -> Selection:
 
 
 def _list(repository: Repository, options: argparse.Namespace) -> int:
+    from karat.suites import Selection
+
     selection = _selected(repository, options)
     if options.json:
         import json
@@ -105,32 +107,24 @@ def _list(repository: Repository, options: argparse.Namespace) -> int:
         ]
         print(json.dumps(rows, indent=1))
         return 0
-    for suite in repository.suites.values():
-        if selection.has(suite.name):
-            print(_suite_text(suite, selection, with_checkpoints=bool(options.select)))
+    from karat import listing
+    from karat.tolerances import read_tolerances
+
     if not options.select:
-        print("\nkarat list SUITE or SUITE/CASE shows inputs and checkpoints with their shapes.")
+        print("\n".join(listing.line(suite) for suite in repository.suites.values()))
+        print("\nkarat list SUITE says what a candidate gets and must produce, karat list SUITE/CASE every shape.")
+        return 0
+    whole = Selection.parse(text for text in options.select if "/" not in text).patterns
+    texts = []
+    for suite in repository.suites.values():
+        if whole and Selection(whole).has(suite.name):
+            tolerances = read_tolerances(repository.root / "tolerances.toml")
+            texts.append(listing.overview(repository, suite, tolerances))
+        else:
+            cases = [case for case in suite.cases if selection.has(suite.name, case.name)]
+            texts += [listing.details(suite, case, selection) for case in cases]
+    print("\n\n".join(texts))
     return 0
-
-
-def _suite_text(suite: Suite, selection: Selection, *, with_checkpoints: bool) -> str:
-    lines = [f"{suite.name}: contracts {', '.join(suite.contracts)}"]
-    if with_checkpoints:
-        lines += [f"  {line}" for line in suite.about.splitlines()]
-    for case in suite.cases:
-        if not selection.has(suite.name, case.name):
-            continue
-        lines.append(f"  {suite.name}/{case.name}: {len(case.checkpoints)} checkpoints; {case.about}")
-        if case.contracts:
-            lines.append(f"    contracts {', '.join(case.contracts)}")
-        if with_checkpoints:
-            lines.append(f"    params: {', '.join(f'{key}={value!r}' for key, value in case.params.items())}")
-            lines += [f"    input {name} {recipe.shape} {recipe.dtype}" for name, recipe in case.inputs.items()]
-            for checkpoint in case.checkpoints:
-                if selection.has(suite.name, case.name, checkpoint.name):
-                    axes = f" {', '.join(checkpoint.axes)}" if checkpoint.axes else ""
-                    lines.append(f"    {checkpoint.name} {checkpoint.shape}{axes}; {checkpoint.dtype}")
-    return "\n".join(lines)
 
 
 def _export(repository: Repository, options: argparse.Namespace) -> int:

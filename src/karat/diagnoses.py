@@ -3,24 +3,44 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from karat import formats, noise
 from karat.candidates import Request
-from karat.compare import Floats, Predicted, compare
+from karat.compare import Floats, Predicted
 from karat.exchange import Outputs
-from karat.hypotheses import Diagnosis, Question, diagnose
-from karat.signatures import found_in_mismatch, found_in_noise
+from karat.hypotheses import Diagnosis, Question, coarser_format, diagnose
+from karat.signatures import clear_of_zero, found_in_mismatch, found_in_noise
 from karat.suites import Checkpoint
 from karat.tolerances import Contract, Limits, Tolerance, Tolerances
 from karat.verdicts import Test, Verdict
 
-_LEAST_SIZE = 0.25
-"""Least root mean square in sigma of errors that are of a precision, not of a mistake."""
+_LEAST_SIZE = {"products": 0.35, "accumulation": 0.13, "rounding": 0.2}
+"""Least root mean square, in sigma of a lower precision, of errors that are called that.
+
+Rounding the operands of products makes 0.7 to 1.1; sums make 0.14 to 3.3, by their order and the numbers at hand, so
+that two formats 8 times apart may both be told; rounding results 0.3 to 1.3.
+"""
+_LEAST_MEDIAN = 0.2
+"""Least median of |error| in sigma, of their root mean square: it is 0.67 of normal errors, 0 where few are wrong."""
+_COARSEST = 2.0**-8
+"""Unit roundoff of the coarsest format that is used unawares: float8 is named where nothing finer fits as well."""
+_LEAST_ELEMENTS = 16
+"""Fewest errors of which one can say that they are random."""
+_LEAST_CHANGES = 0.25
+"""Least part of neighbouring errors that differ in sign; half of random ones do."""
+_AS_LIKELY = 0.02
+"""Precisions whose patterns fit the errors as well as this, in log likelihood an element, are told together: it is 0.05
+or more between products and sums, and nearly 0 between sums and results."""
+
+
+_CERTAIN = 0.99
+"""Part of the error from which on a catalogued fault is the whole story: where it shows is no news then."""
+_OF_PLACES = ("zeros", "part")
+_OF_A_PART = (*_OF_PLACES, "grid", "leak")
 
 
 def find_fault(
@@ -28,7 +48,7 @@ def find_fault(
 ) -> Verdict:
     """Return the verdict on an output within tolerance after the test for the signatures of faults."""
     rule, limits = tolerances.signatures, verdict.tolerance
-    if rule is None or not isinstance(limits, Limits) or checkpoint.dtype != "storage":
+    if rule is None or not isinstance(limits, Limits) or not checkpoint.floating:
         return verdict
     signatures = request.goldens.signatures(request.case.name, checkpoint.name)
     if not signatures:
@@ -44,41 +64,62 @@ def explain_mismatch(
 ) -> tuple[Diagnosis, ...]:
     """Return what an output beyond tolerance turns out to be, the likeliest first, and nothing if nobody knows."""
     checkpoint = request.case.checkpoint(verdict.checkpoint)
-    limits, rule = verdict.tolerance, tolerances.signatures
-    if checkpoint.dtype != "storage":
+    limits = verdict.tolerance
+    if not checkpoint.floating:
         return _integer_faults(request, checkpoint, outcome)
     if limits is None:
         return ()
-    golden = request.goldens.golden(request.case.name, checkpoint.name).astype(np.float64)
-    candidate = outcome.tensors[checkpoint.name].load()[checkpoint.kept_index].astype(np.float64)
-    judged = _judged(request, checkpoint)
-    found: list[Diagnosis] = []
-    if isinstance(limits, Limits) and rule is not None:
+    found = _catalogued(request, checkpoint, outcome, limits, tolerances)
+    certain = bool(found) and found[0].explained >= _CERTAIN
+    question = _question(request, verdict, limits, outcome)
+    simple = diagnose(question)
+    if certain:
+        simple = [other for other in simple if other.fault not in _OF_PLACES]
+    elif tolerances.signatures is not None and any(other.fault not in _OF_A_PART for other in simple):
+        found = [fault for fault in found if fault.explained >= tolerances.signatures.explained]  # all is explained
+    found += _gain(verdict) + simple
+    if isinstance(limits, Limits) and {other.fault for other in found} <= {"grid"}:
+        grid = coarser_format(question) or ""
         error, variances = _error_and_variances(request, checkpoint, outcome, limits)
-        signatures = request.goldens.signatures(request.case.name, checkpoint.name)
-        found += found_in_mismatch(error, variances, signatures, request.contract.name, rule)
-    found += _gain(verdict)
+        found += _downgrade(request, checkpoint, error, variances, limits, grid)
+    return tuple(found)
+
+
+def _catalogued(
+    request: Request, checkpoint: Checkpoint, outcome: Outputs, limits: Tolerance | Limits, tolerances: Tolerances
+) -> list[Diagnosis]:
+    """Return the catalogued faults that an output beyond tolerance may have."""
+    rule = tolerances.signatures
+    if not isinstance(limits, Limits) or rule is None:
+        return []
+    error, variances = _error_and_variances(request, checkpoint, outcome, limits)
+    signatures = request.goldens.signatures(request.case.name, checkpoint.name)
+    return found_in_mismatch(error, variances, signatures, request.contract.name, rule)
+
+
+def _question(request: Request, verdict: Verdict, limits: Tolerance | Limits, outcome: Outputs) -> Question:
+    checkpoint = request.case.checkpoint(verdict.checkpoint)
+    golden, judged = _golden(request, checkpoint), _judged(request, checkpoint)
     rtol, atol = _flat(request, verdict, limits, golden, judged)
-    others = {
-        other.name: request.goldens.golden(request.case.name, other.name)
-        for other in request.case.checkpoints
-        if other.kept_shape == checkpoint.kept_shape and other.name != checkpoint.name
-    }
     question = Question(
-        candidate=candidate,
+        candidate=_candidate(request, checkpoint, outcome),
         golden=golden,
         judged=judged,
         rtol=rtol,
         atol=atol,
         axes=checkpoint.axes,
-        others=others,
+        others={
+            other.name: _golden(request, other)
+            for other in request.case.checkpoints
+            if other.kept_shape == checkpoint.kept_shape and other.name != checkpoint.name
+        },
         storage=request.contract.storage,
         exact_zeros=checkpoint.exact_zeros,
     )
-    found += diagnose(question)
-    if isinstance(limits, Limits) and not any(other.fault not in ("part", "grid") for other in found):
-        found += _downgrade(request, checkpoint, candidate, golden, judged, limits, tolerances)
-    return tuple(found)
+    if isinstance(limits, Tolerance):
+        return question
+    sigma = np.sqrt(noise.variance(_predicted(request, checkpoint, request.contract, limits), golden))
+    return replace(question, sigma=sigma, rms_sigma=limits.rms_sigma, max_sigma=limits.max_sigma)
 
 
 def _integer_faults(request: Request, checkpoint: Checkpoint, outcome: Outputs) -> tuple[Diagnosis, ...]:
@@ -105,9 +146,28 @@ def _gain(verdict: Verdict) -> list[Diagnosis]:
     return [Diagnosis("scale", 1 + statistics.gain, error, text)]
 
 
+def _golden(request: Request, checkpoint: Checkpoint) -> Floats:
+    """Return the golden, 0 where it is not finite, which is judged by its place."""
+    golden = request.goldens.golden(request.case.name, checkpoint.name).astype(np.float64)
+    return np.where(np.isfinite(golden), golden, 0) if checkpoint.nonfinite else golden
+
+
+def _candidate(request: Request, checkpoint: Checkpoint, outcome: Outputs) -> Floats:
+    """Return what the candidate left of what is kept, 0 where the golden is not finite."""
+    found = outcome.tensors[checkpoint.name].load()[checkpoint.kept_index].astype(np.float64)
+    if not checkpoint.nonfinite:
+        return found
+    return np.where(np.isfinite(request.goldens.golden(request.case.name, checkpoint.name)), found, 0)
+
+
 def _judged(request: Request, checkpoint: Checkpoint) -> NDArray[np.bool_]:
+    """Return where the golden is judged by its value, boolean, of its shape."""
     judged = request.case.judged_elements(checkpoint, request.arrays)
-    return np.broadcast_to(True if judged is None else judged, checkpoint.kept_shape)
+    everywhere = np.broadcast_to(True if judged is None else judged, checkpoint.kept_shape)
+    if not checkpoint.nonfinite:
+        return everywhere
+    finite: NDArray[np.bool_] = np.isfinite(request.goldens.golden(request.case.name, checkpoint.name))
+    return everywhere & finite
 
 
 def _predicted(request: Request, checkpoint: Checkpoint, contract: Contract, limits: Limits) -> Predicted:
@@ -118,9 +178,8 @@ def _error_and_variances(
     request: Request, checkpoint: Checkpoint, outcome: Outputs, limits: Limits
 ) -> tuple[Floats, Floats]:
     """Return candidate - golden and sigma^2 of the judged elements, shape (n,) each."""
-    golden = request.goldens.golden(request.case.name, checkpoint.name)
-    judged = _judged(request, checkpoint)
-    candidate = outcome.tensors[checkpoint.name].load()[checkpoint.kept_index].astype(np.float64)
+    golden, judged = _golden(request, checkpoint), _judged(request, checkpoint)
+    candidate = _candidate(request, checkpoint, outcome)
     predicted = _predicted(request, checkpoint, request.contract, limits)
     return (candidate - golden)[judged], noise.variance(predicted, golden)[judged]
 
@@ -140,52 +199,95 @@ def _flat(
 # --- less than was promised ------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class Lower:
+    """A precision lower than the one promised.
+
+    Attributes:
+        text: what it is called.
+        kind: `products`, `accumulation` or `rounding`: what is rounded more coarsely.
+        storage: the format of which every value is a number where results are rounded to it.
+        unit: its unit roundoff.
+    """
+
+    text: str
+    kind: str
+    storage: str
+    unit: float
+
+
+def lower_precisions(promised: Contract) -> list[Lower]:
+    """Return the precisions that allow more than `promised`, by kind the likelier kind first, the nearest first."""
+    unit = noise.unit_roundoffs(promised)
+    factors = {"tfloat32": "tfloat32 or float16"} | {name: name for name in formats.FORMATS if name != "float16"}
+    found = [
+        Lower(f"matrix products in {text}", "products", "", formats.PRODUCT_FORMATS[name])
+        for name, text in factors.items()
+        if formats.PRODUCT_FORMATS[name] > max(unit["rounding"], unit["products"])
+    ]
+    found += [
+        Lower(f"sums accumulated in {name}", "accumulation", "", entry.unit_roundoff)
+        for name, entry in formats.FORMATS.items()
+        if entry.unit_roundoff > unit["accumulation"] and not name.startswith("float8")  # in which nobody adds
+    ]
+    once = ", where one rounding at the end is promised"  # and the format may be the one promised
+    found += [
+        Lower(f"rounding to {name} after each operation{once * promised.once}", "rounding", name, entry.unit_roundoff)
+        for name, entry in formats.FORMATS.items()
+        if entry.unit_roundoff > unit["rounding"]
+    ]
+    return found
+
+
 def _downgrade(
-    request: Request,
-    checkpoint: Checkpoint,
-    candidate: NDArray[Any],
-    golden: Floats,
-    judged: NDArray[np.bool_],
-    limits: Limits,
-    tolerances: Tolerances,
+    request: Request, checkpoint: Checkpoint, error: Floats, variances: Floats, tolerance: Limits, grid: str
 ) -> list[Diagnosis]:
-    """Find the nearest lower precision that would allow these errors: the candidate promises more than it delivers."""
+    """Find the lower precisions that make errors of this size and pattern, named in one line.
+
+    `grid` is the format of which every value turned out to be a number, else empty. A loss of precision is everywhere.
+    """
     promised = request.contract
-    scales = request.goldens.scales(request.case.name, checkpoint.name)
-    once = replace(noise.prediction(scales, promised, limits.max_sigma), interval=None)
-    own = compare(candidate, golden, once, judged=judged)
-    if not own.rms_sigma or not math.isfinite(own.rms_sigma):
-        return []
-    bits = formats.lookup(promised.storage).significand_bits
-    effective = bits - math.log2(own.rms_sigma)
-    for contract, text in lower_precisions(promised, tolerances):
+    fits = []
+    for lower in lower_precisions(promised):
+        if grid and lower.storage != grid:
+            continue
         try:
-            predicted = replace(noise.prediction(scales, contract, limits.max_sigma), interval=None)
+            scale = request.goldens.scales(request.case.name, checkpoint.name)[lower.kind].values()
         except KeyError:
             continue
-        found = compare(candidate, golden, predicted, judged=judged)
-        size = found.rms_sigma or 0.0
-        if found.mismatched == 0 and _LEAST_SIZE <= size <= limits.rms_sigma:
-            said = f"errors as of {text}"
-            if not promised.once:
-                said += f": about {max(effective, 0):.1f} effective bits where {bits} are promised"
-            return [Diagnosis("precision", effective, 0.0, said)]
-    return []
+        predicted = variances + np.square(lower.unit * scale[_judged(request, checkpoint)])
+        z = error / np.sqrt(clear_of_zero(predicted))
+        size = float(np.sqrt(np.square(z).mean())) if z.size else 0.0
+        least = _LEAST_SIZE[lower.kind]
+        fitting = least <= size <= tolerance.rms_sigma and float(np.abs(z).max()) <= tolerance.max_sigma
+        if fitting and _is_everywhere(z, size) and _is_random(z):
+            fits.append((_misfit(predicted, size), lower))
+    if not fits:
+        return []
+    best = min(misfit for misfit, _ in fits)
+    likely = [lower for misfit, lower in fits if misfit <= best + _AS_LIKELY]
+    likely = [lower for lower in likely if lower.unit <= _COARSEST] or likely
+    inside = [lower for lower in likely if lower.kind != "rounding"]  # whose values are numbers of no coarse format
+    texts = [lower.text for lower in (inside if inside and not grid else likely)]
+    said = f"errors as of {', or of '.join(texts)}"
+    bits = formats.lookup(promised.storage).significand_bits
+    effective = bits - 0.5 * math.log2(float(np.mean(np.square(error) / clear_of_zero(variances))))
+    if not promised.once:
+        said += f": about {max(effective, 0):.1f} effective bits where {bits} are promised"
+    return [Diagnosis("precision", effective, 0.0, said)]
 
 
-def lower_precisions(promised: Contract, tolerances: Tolerances) -> list[tuple[Contract, str]]:
-    """Return contracts that allow more than `promised`, with what they are called, the nearest first."""
-    unit = noise.unit_roundoffs(promised)
-    found: list[tuple[float, Contract, str]] = []
-    if promised.once:
-        text = f"{promised.storage}, each operation rounded, where one rounding at the end is promised"
-        found.append((0.0, replace(promised, name="", rounding="each operation"), text))
-    for name, entry in formats.FORMATS.items():
-        if unit["accumulation"] < entry.unit_roundoff:
-            text = f"sums accumulated in {name}"
-            found.append((entry.unit_roundoff, replace(promised, name="", accumulation=name), text))
-    for contract in tolerances.contracts.values():
-        other = noise.unit_roundoffs(contract)
-        if not contract.once and max(other.values()) > max(unit.values()):
-            found.append((max(other.values()), contract, contract.name))
-    return [(contract, text) for _, contract, text in sorted(found, key=lambda item: item[0])]
+def _is_everywhere(z: Floats, size: float) -> bool:
+    """Say whether errors in sigma are of one size, not a few large ones: half of them near their root mean square."""
+    return float(np.median(np.abs(z))) >= _LEAST_MEDIAN * size
+
+
+def _is_random(z: Floats) -> bool:
+    """Say whether neighbours' errors have signs of their own: those of another formula change slowly."""
+    signs = np.sign(z[z != 0])
+    return signs.size >= _LEAST_ELEMENTS and float(np.mean(signs[1:] != signs[:-1])) >= _LEAST_CHANGES
+
+
+def _misfit(variances: Floats, size: float) -> float:
+    """Return how badly the pattern of the errors fits: -log likelihood an element of normal errors of `size` sigma."""
+    return math.log(size) + 0.5 * float(np.log(clear_of_zero(variances)).mean())

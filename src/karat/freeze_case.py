@@ -160,10 +160,10 @@ def _faulty_outputs(
     plain = _arrays_of(FaultyCandidate(repository.plain(suite.name), suite.function, None).run(request)) or {}
     for fault in load_faults(repository, suite):
         found = _arrays_of(FaultyCandidate(repository.plain(suite.name), suite.function, fault).run(request))
-        for name, array in (found or {}).items():
-            if name in golden and name in plain and array.shape == plain[name].shape == golden[name].shape:
-                found[name] = np.where(_same(array, plain[name]), golden[name], array)
-        yield fault.name, found
+        yield (
+            fault.name,
+            None if found is None else {n: _without_rounding(n, a, plain, golden) for n, a in found.items()},
+        )
 
 
 def _arrays_of(outcome: Outputs | Failure) -> Arrays | None:
@@ -172,9 +172,17 @@ def _arrays_of(outcome: Outputs | Failure) -> Arrays | None:
     return {name: tensor.load() for name, tensor in outcome.tensors.items()}
 
 
+def _without_rounding(name: str, array: NDArray[Any], plain: Arrays, golden: Arrays) -> NDArray[Any]:
+    """Return a faulty array with the golden's values where it has the plain candidate's."""
+    if name not in golden or name not in plain or not array.shape == plain[name].shape == golden[name].shape:
+        return array
+    return np.where(_same(array, plain[name]), golden[name], array)
+
+
 def _same(first: NDArray[Any], second: NDArray[Any]) -> NDArray[np.bool_]:
-    with np.errstate(invalid="ignore"):
-        return np.asarray((first == second) | ((first != first) & (second != second)))  # NaN is not itself
+    if first.dtype.kind != "f" or second.dtype.kind != "f":
+        return np.asarray(first == second)
+    return np.asarray((first == second) | (np.isnan(first) & np.isnan(second)))
 
 
 def draw_inputs(repository: Repository, suite: Suite, case: Case, stored: Arrays) -> Arrays:

@@ -1,7 +1,8 @@
 """Says what a wrong array is, where it is a simple change of the right one: scaled, shifted, permuted, stale, coarse.
 
 Each hypothesis predicts the candidate from the golden and is believed only if the prediction holds within the
-contract's own tolerance at every element that is judged. None knows a suite; a candidate that passes is never asked.
+contract's own tolerance at every element that is judged, and leaves over no more than noise or a small part of the
+error. None knows a suite; a candidate that passes is never asked.
 """
 
 from __future__ import annotations
@@ -21,6 +22,25 @@ from karat.compare import Flat, compare
 _LARGEST = 1 << 22  # elements; above, only the cheap hypotheses
 _MOST_RANGES = 3
 _MOST_SLICES = 64  # along an axis, for which every order is tried
+_LEAST_VALUES = 16
+"""Fewest different values that say something of their format: 0 and 1 are numbers of every format."""
+_ENOUGH_VALUES = 1 << 12
+"""Values that are looked at for that."""
+_LEAST_RIGHT = 0.25
+"""Least part of an axis that is not right by chance wherever it is."""
+_LEAST_PLACES = 3
+"""Fewest places at which a bias is added: what is the same at two, such as x and -x, may be symmetry."""
+_LEAST_CHANCE = 0.05
+"""Expected number of slices without a wrong element from which on it is chance that there is one."""
+_LEFT_OVER = 0.05
+"""Largest part of the error, in RMS, that a hypothesis may leave over where that is more than noise.
+
+What is the same everywhere up to 13 % is not the same: a tolerance that is wide beside the error would let it pass.
+"""
+_LEFT_OVER_AS_NOISE = 0.5
+"""The same where what is left over is noise: the mean of two random errors leaves 0.7 of them, and explains nothing."""
+_LEFT_OVER_ANYWHERE = 0.25
+"""Largest residual at one element, of the error's RMS: a hypothesis about all elements may not fail at a few."""
 
 
 @dataclass(frozen=True)
@@ -28,16 +48,19 @@ class Diagnosis:
     """What a wrong array turned out to be.
 
     Attributes:
-        fault: `scale`, `offset`, `stale`, `axes`, `order`, `shift`, `bias`, `leak`, `zeros`, `part` or `grid`.
+        fault: a catalogued one, `precision`, or `scale`, `offset`, `stale`, `axes`, `order`, `shift`, `bias`, `leak`,
+            `rounded`, `zeros`, `part` or `grid`.
         strength: how much of it: the factor, the offset, the share of elements.
         uncertainty: standard error of the strength.
         text: what it is, in words.
+        explained: the part of the error's sum of squares that a catalogued fault explains.
     """
 
     fault: str
     strength: float
     uncertainty: float
     text: str
+    explained: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -54,6 +77,9 @@ class Question:
         others: other goldens of the case, by checkpoint.
         storage: the format that the contract promises.
         exact_zeros: nothing is allowed where a prediction is 0, as in the comparison that failed.
+        sigma: the predicted standard deviation of each element's error, the golden's shape; None: not known.
+        rms_sigma: largest root mean square of errors in sigma that is noise.
+        max_sigma: largest error in sigma that is noise.
     """
 
     candidate: NDArray[np.float64]
@@ -65,11 +91,33 @@ class Question:
     others: Mapping[str, NDArray[Any]]
     storage: str
     exact_zeros: bool = False
+    sigma: NDArray[np.float64] | None = None
+    rms_sigma: float = 0.0
+    max_sigma: float = 0.0
 
-    def explained_by(self, prediction: NDArray[np.float64], factor: float = 1.0) -> bool:
-        """Say whether the candidate is `prediction`, whose errors are `factor` times those of the golden."""
-        atol = self.atol * max(1.0, abs(factor))
-        return self.mismatched(prediction, self.judged, atol) == 0
+    def explained_by(self, prediction: NDArray[np.float64], factor: float = 1.0, *, in_place: bool = False) -> bool:
+        """Say whether the candidate is `prediction`, whose errors are `factor` times those of the golden.
+
+        With `in_place` each element stands where the golden has it, and so has its own noise.
+        """
+        size = max(1.0, abs(factor))
+        if self.mismatched(prediction, self.judged, self.atol * size) > 0:
+            return False
+        return self.leaves_little(prediction, self.judged) or (in_place and self._leaves_noise(prediction, size))
+
+    def leaves_little(self, prediction: NDArray[np.float64], judged: NDArray[np.bool_]) -> bool:
+        """Say whether a prediction leaves over little of the error, on the whole and at each element."""
+        error, left = _rms((self.candidate - self.golden)[judged]), np.abs(self.candidate - prediction)[judged]
+        return _rms(left) <= _LEFT_OVER * error and float(left.max()) <= _LEFT_OVER_ANYWHERE * error
+
+    def _leaves_noise(self, prediction: NDArray[np.float64], size: float) -> bool:
+        """Say whether a prediction leaves over no more than noise, and less than it explains."""
+        if self.sigma is None:
+            return False
+        error, left = (self.candidate - self.golden)[self.judged], np.abs(self.candidate - prediction)[self.judged]
+        z = left / (size * np.maximum(self.sigma[self.judged], 1e-300))
+        noise = _rms(z) <= self.rms_sigma and float(z.max()) <= self.max_sigma
+        return noise and _rms(left) <= _LEFT_OVER_AS_NOISE * _rms(error)
 
     def mismatched(self, prediction: NDArray[np.float64], judged: NDArray[np.bool_], atol: float) -> int:
         """Return how many of the `judged` elements are not what `prediction` says."""
@@ -82,6 +130,10 @@ class Question:
         return self.axes[axis] if self.axes else f"axis {axis}"
 
 
+def _rms(values: NDArray[np.float64]) -> float:
+    return float(np.sqrt(np.square(values).mean()))
+
+
 def diagnose(question: Question) -> list[Diagnosis]:
     """Return the hypotheses that hold, the most telling first."""
     with np.errstate(over="ignore", invalid="ignore"):  # a candidate may be wrong by more than float64 holds
@@ -91,13 +143,13 @@ def diagnose(question: Question) -> list[Diagnosis]:
 def _diagnose(question: Question) -> list[Diagnosis]:
     if not np.isfinite(question.candidate[question.judged]).all() or not question.judged.any():
         return []
-    if question.explained_by(question.golden):
+    if question.mismatched(question.golden, question.judged, question.atol) == 0:
         return []
     found = list(_leak(question))
     if found:
         return [*found, *_part(question)]
-    for hypothesis in (_scale, _offset, _stale, _axes, _order, _shift, _bias):
-        if question.golden.size <= _LARGEST or hypothesis in (_scale, _offset):
+    for hypothesis in (_scale, _offset, _stale, _axes, _order, _shift, _bias, _rounded):
+        if question.golden.size <= _LARGEST or hypothesis in (_scale, _offset, _rounded):
             found += itertools.islice(hypothesis(question), 1)
         if found:
             return found
@@ -124,7 +176,7 @@ def _scale(question: Question) -> Iterator[Diagnosis]:
     factor = float(x @ y) / square
     residual = x - factor * y
     error = math.sqrt(float(residual @ residual) / (x.size - 1) / square)
-    if factor != 0 and question.explained_by(factor * question.golden, factor):
+    if factor != 0 and question.explained_by(factor * question.golden, factor, in_place=True):
         known = _closed_form(factor)
         yield Diagnosis("scale", factor, error, f"equals the golden × {factor:.6g} ± {error:.1g}{known}")
 
@@ -144,7 +196,7 @@ def _closed_form(factor: float) -> str:
 def _offset(question: Question) -> Iterator[Diagnosis]:
     difference = (question.candidate - question.golden)[question.judged]
     offset = float(difference.mean())
-    if difference.size > 1 and question.explained_by(question.golden + offset):
+    if difference.size > 1 and question.explained_by(question.golden + offset, in_place=True):
         error = float(difference.std()) / math.sqrt(difference.size)
         yield Diagnosis("offset", offset, error, f"equals the golden + {offset:.6g} ± {error:.1g} everywhere")
 
@@ -196,7 +248,9 @@ def _shift(question: Question) -> Iterator[Diagnosis]:
             judged = question.judged.copy()
             np.moveaxis(judged, axis, 0)[0 if step == 1 else -1] = False
             judged &= np.roll(question.judged, step, axis)
-            if judged.any() and question.mismatched(shifted, judged, question.atol) == 0:
+            if not judged.any() or not question.leaves_little(shifted, judged):
+                continue
+            if question.mismatched(shifted, judged, question.atol) == 0:
                 way = "late" if step == 1 else "early"
                 yield Diagnosis("shift", float(step), 0.0, f"is the golden one {question.label(axis)} too {way}")
 
@@ -213,15 +267,20 @@ def _bias(question: Question) -> Iterator[Diagnosis]:
     constant = tuple(
         axis
         for axis, length in enumerate(difference.shape)
-        if length > 1 and question.explained_by(question.golden + _mean(difference, question.judged, (axis,)))
+        if length > 1 and question.explained_by(_shifted_by_mean(question, difference, (axis,)), in_place=True)
     )
-    if constant and difference.size > max(difference.shape[axis] for axis in constant):
+    places = math.prod(difference.shape[axis] for axis in constant)
+    if places >= _LEAST_PLACES and difference.size > places:
         missing = _mean(difference, question.judged, constant)
-        if question.explained_by(question.golden + missing):
+        if question.explained_by(question.golden + missing, in_place=True):
             names = ", ".join(question.label(axis) for axis in constant)
             size = float(np.sqrt(np.square(missing).mean()))
             text = f"its difference from the golden (RMS {size:.3g}) is the same at every {names}: as of a bias"
             yield Diagnosis("bias", size, 0.0, text)
+
+
+def _shifted_by_mean(question: Question, difference: NDArray[np.float64], axes: tuple[int, ...]) -> NDArray[np.float64]:
+    return question.golden + _mean(difference, question.judged, axes)
 
 
 def _mean(values: NDArray[np.float64], judged: NDArray[np.bool_], axes: tuple[int, ...]) -> NDArray[np.float64]:
@@ -231,8 +290,31 @@ def _mean(values: NDArray[np.float64], judged: NDArray[np.bool_], axes: tuple[in
     return total
 
 
+def _wrong(question: Question) -> NDArray[np.bool_]:
+    """Return where the candidate is beyond tolerance."""
+    allowed = question.atol + question.rtol * np.abs(question.golden)
+    if question.sigma is not None:
+        allowed = question.max_sigma * question.sigma
+    if question.exact_zeros:
+        allowed = np.where(question.golden == 0, 0, allowed)
+    return (np.abs(question.candidate - question.golden) > allowed) & question.judged
+
+
+def _rounded(question: Question) -> Iterator[Diagnosis]:
+    """Find the golden's own values in a coarser number format than the contract promises."""
+    name = coarser_format(question)
+    if name is None:
+        return
+    unit = formats.lookup(name).unit_roundoff
+    rounding = Flat(question.rtol + unit, question.atol + formats.lookup(name).smallest)
+    if compare(question.candidate, question.golden, rounding, judged=question.judged).mismatched == 0:
+        bits = formats.lookup(name).significand_bits
+        text = f"is the golden rounded to {name}: {bits} bits where {_promised_bits(question)} are promised"
+        yield Diagnosis("rounded", float(bits), 0.0, text)
+
+
 def _zeros(question: Question) -> Iterator[Diagnosis]:
-    unwritten = (question.candidate == 0) & (question.golden != 0) & question.judged
+    unwritten = (question.candidate == 0) & (question.golden != 0) & _wrong(question)
     number, judged = int(unwritten.sum()), int(question.judged.sum())
     if number > judged / 20:
         yield Diagnosis("zeros", number / judged, 0.0, f"{number} of {judged} elements are 0 where the golden is not")
@@ -240,36 +322,60 @@ def _zeros(question: Question) -> Iterator[Diagnosis]:
 
 def _grid(question: Question) -> Iterator[Diagnosis]:
     """Find a coarser number format than the contract promises."""
-    promised = formats.lookup(question.storage).significand_bits
+    name = coarser_format(question)
+    if name is not None:
+        bits = formats.lookup(name).significand_bits
+        text = f"every value is a {name} number: {bits} bits where {_promised_bits(question)} are promised"
+        yield Diagnosis("grid", float(bits), 0.0, text)
+
+
+def coarser_format(question: Question) -> str | None:
+    """Return the coarsest format that holds every value and is coarser than the one promised, None if there is none."""
     values = question.candidate[question.judged]
-    if values.size < 16:
-        return
+    if np.unique(values[:_ENOUGH_VALUES]).size < _LEAST_VALUES:
+        return None
     for name, known in sorted(formats.FORMATS.items(), key=lambda item: item[1].significand_bits):
-        if known.significand_bits < promised and formats.off_grid(values, name) is None:
-            text = f"every value is a {name} number: {known.significand_bits} bits where {promised} are promised"
-            yield Diagnosis("grid", float(known.significand_bits), 0.0, text)
-            return
+        if known.significand_bits < _promised_bits(question) and formats.off_grid(values, name) is None:
+            return name
+    return None
+
+
+def _promised_bits(question: Question) -> int:
+    return formats.lookup(question.storage).significand_bits
 
 
 def _part(question: Question) -> Iterator[Diagnosis]:
     """Find the part of an axis to which the mistake is confined."""
-    error = np.abs(question.candidate - question.golden)
-    allowed = question.atol + question.rtol * np.abs(question.golden)
-    if question.exact_zeros:
-        allowed[question.golden == 0] = 0
-    wrong = (error > allowed) & question.judged
+    wrong = _wrong(question)
     for axis, length in enumerate(wrong.shape):
         others = tuple(other for other in range(wrong.ndim) if other != axis)
         hit, judged = wrong.any(others), question.judged.any(others)
         bad, good = np.flatnonzero(hit), np.flatnonzero(judged & ~hit)
-        at_an_end = {0, length - 1} & set(good.tolist())
-        if bad.size == 0 or good.size == 0 or (good.size == 1 and not at_an_end):  # one right slice may be chance
+        if bad.size == 0 or good.size == 0 or _by_chance(good, length):
+            continue
+        if bad.size > 1 and _scattered(wrong, question.judged, axis):
             continue
         part, word = (bad, "wrong only at") if bad.size <= good.size else (good, "right at")
         ranges = _ranges(part)
         if len(ranges) <= _MOST_RANGES:  # more are scattered, and tell nothing
             text = f"{word} {question.label(axis)} {', '.join(ranges)} (of 0–{length - 1})"
             yield Diagnosis("part", bad.size / length, 0.0, text)
+
+
+def _by_chance(good: NDArray[np.intp], length: int) -> bool:
+    """Say whether slices may be right by chance: some few, and not one run at an end of their axis."""
+    first, last = int(good[0]), int(good[-1])
+    at_an_end = last - first + 1 == good.size and (first == 0 or last == length - 1)
+    return not at_an_end and good.size < max(2, length * _LEAST_RIGHT)
+
+
+def _scattered(wrong: NDArray[np.bool_], judged: NDArray[np.bool_], axis: int) -> bool:
+    """Say whether as many wrong elements, thrown at random, would leave a slice of the axis without any."""
+    others = tuple(other for other in range(wrong.ndim) if other != axis)
+    numbers, sizes = wrong.sum(others), judged.sum(others)
+    share = float(numbers.sum()) / float(sizes[numbers > 0].sum())
+    expected = float(((1 - share) ** sizes[numbers == 0]).mean()) * wrong.shape[axis]
+    return bool(expected > _LEAST_CHANCE)
 
 
 def _ranges(indices: NDArray[np.intp]) -> list[str]:

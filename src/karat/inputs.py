@@ -123,6 +123,10 @@ class Stored:
     shape: tuple[int, ...]
     dtype: str = "float32"
 
+    def draw(self) -> NDArray[Any]:
+        """Raise `ValueError`: there is nothing to draw them from."""
+        raise ValueError(f"values of the shape {self.shape} are stored, not drawn")
+
 
 Recipe = Dyadic | Integers | Literal | Stored
 

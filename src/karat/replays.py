@@ -234,7 +234,7 @@ def _integer_difference(
     found = difference[everywhere]
     for narrow in (np.int16, np.int32):  # one byte is what codes of floats have
         if np.array_equal(found.astype(narrow), found):
-            return found.astype(narrow)
+            return np.asarray(found.astype(narrow))
     return np.asarray(found)
 
 

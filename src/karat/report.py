@@ -54,7 +54,7 @@ def text(report: Report, repository: Repository) -> str:
             told.add(_short(failures))
             lines += [f"  {line}" for line in _failure_lines(verdicts, failures, repository, earlier_texts)]
         elif failures:
-            lines.append(f"  {_short(failures)}")
+            lines.append(f"  {_short(failures)}{_likely(failures)}")
     lines += [f"golden {finding}" for finding in report.findings]
     for place, names in report.extra.items():
         if any(v.status == "missing-output" and f"{v.suite}/{v.case}" == place for v in report.verdicts):
@@ -140,9 +140,9 @@ def explain(verdict: Verdict, repository: Repository, *, before: str = "") -> li
     beyond = f"{statistics.mismatched} of {statistics.elements} elements beyond"
     place = _place(verdict, repository, statistics.worst)
     if verdict.status == "nonfinite":
-        lines.append(
-            f"  {statistics.nonfinite} elements are not finite, or not the same as the golden's, first {place}"
-        )
+        found = f"{statistics.nonfinite} of {statistics.elements} elements are NaN or infinite where the golden is not"
+        others = f"of the others {statistics.mismatched - statistics.nonfinite} are beyond"
+        lines.append(f"  {found}, or the other way round, first {place}; {others}")
     elif verdict.tests:
         lines += _sigma_lines(verdict, place, beyond)
     elif isinstance(verdict.tolerance, Tolerance) and math.isfinite(statistics.used):
@@ -154,6 +154,8 @@ def explain(verdict: Verdict, repository: Repository, *, before: str = "") -> li
     lines.append(f"  candidate {_number(statistics.candidate)} where the golden is {_number(statistics.golden)}")
     for number, diagnosis in enumerate(verdict.diagnosis):
         lines.append(f"  {'' if number else 'likely '}{diagnosis.fault}: {diagnosis.text}")
+    if verdict.status == "nonfinite":
+        return lines  # no tolerance would let it pass
     if isinstance(verdict.tolerance, Limits):
         lines.append(f"  tolerance: {verdict.tolerance.source}{_passing(verdict)}")
     elif verdict.tolerance is not None:
@@ -214,6 +216,12 @@ def _short(failures: Sequence[Verdict]) -> str:
     if first.status in _RUN_STATUSES or first.status.startswith("golden-"):
         return f"{first.status}: {first.text.splitlines()[-1] if first.text else 'no reason given'}"
     return f"{first.status}, first at {first.checkpoint}"
+
+
+def _likely(failures: Sequence[Verdict]) -> str:
+    """Name the mistake that was told in full of another case, or that is another one here."""
+    first = next((verdict for verdict in failures if verdict.first_divergence), failures[0])
+    return f", likely {first.diagnosis[0].fault}" if first.diagnosis else ""
 
 
 def _hints(report: Report) -> list[str]:

@@ -15,6 +15,16 @@ from karat.tolerances import SignatureRule
 _RELATIVE = 0.05
 """Relative error of a direction, of a wrong value's own noise: what a fault leaves unexplained at its elements."""
 _NEAR_ONE = 0.15
+"""How far from 1 the strength of a fault that is all there may be: its direction is known to 6 % at each element, and a
+mistake moves the rounding of everything after it."""
+_SPREAD = 0.2
+"""Largest standard error, by what else is wrong, that the strength of a fault may have beside a larger error: where it
+is larger, unrelated directions have a strength of 1 by chance."""
+_AS_GOOD = 2.0
+"""A second name is told where it leaves over at most this many times what the first one does."""
+_LEAST_LEFT = 1e-6
+"""Part of an error that is as good as nothing: of two faults that do the same, neither is better."""
+_MOST_NAMES = 3
 
 
 @dataclass(frozen=True)
@@ -75,18 +85,34 @@ def found_in_mismatch(
     variances = clear_of_zero(variances)
     explaining = []
     for signature in signatures:
-        alpha, unexplained = _fit(error, signature, variances)
-        if rule.strength < alpha < 1 / rule.strength and unexplained <= 1 - rule.explained:
+        fit = _fit(error, signature, variances)
+        explains = rule.strength < fit.strength < 1 / rule.strength and fit.left <= 1 - rule.explained
+        if explains or (
+            signature.visible(contract, rule)
+            and fit.strength > rule.strength
+            and _stands_out(error, signature, variances, contract)
+        ):
             explaining.append(signature)
-        elif signature.visible(contract, rule):
-            alpha = strength(error, signature.direction, variances)
-            if abs(alpha - 1) <= max(_NEAR_ONE, 4 * signature.errors[contract]):
-                explaining.append(signature)
     return _named(error, variances, explaining, contract)
 
 
-def _fit(error: Floats, signature: Signature, variances: Floats) -> tuple[float, float]:
-    """Return the strength of a direction in an error, and what the direction leaves of the error, as a part of it.
+@dataclass(frozen=True)
+class _Fit:
+    """How well a direction fits an error.
+
+    Attributes:
+        strength: its least-squares strength.
+        spread: the standard error of that, as the error's other parts make it.
+        left: what all of the direction leaves of the error, as a part of its sum of squares.
+    """
+
+    strength: float
+    spread: float
+    left: float
+
+
+def _fit(error: Floats, signature: Signature, variances: Floats) -> _Fit:
+    """Fit a direction to an error.
 
     A wrong value is off by a part of the mistake too, and a direction is known no better than its coarsest step.
     """
@@ -95,14 +121,43 @@ def _fit(error: Floats, signature: Signature, variances: Floats) -> tuple[float,
     weighted = variances + np.square(_RELATIVE * error) + (step**2 if math.isfinite(step) else 0)
     whole = float(np.square(error) @ (1 / weighted))
     left = float(np.square(error - signature.direction) @ (1 / weighted))
-    return strength(error, signature.direction, weighted), left / whole if whole > 0 else 1.0
+    alpha = strength(error, signature.direction, weighted)
+    spread = _spread(error, signature.direction, weighted, alpha)
+    return _Fit(alpha, spread, left / whole if whole > 0 else 1.0)
+
+
+def _spread(error: Floats, direction: Floats, variances: Floats, alpha: float) -> float:
+    """Return the standard error of a strength, from what it leaves over at each element.
+
+    Each residual counts as if the fit had been made without its element (HC3, MacKinnon and White 1985), so that a few
+    elements that decide all are no certainty.
+    """
+    weighted = direction / variances
+    norm = float(weighted @ direction)
+    if norm <= 0:
+        return math.inf
+    leverage = weighted * direction / norm
+    residual = (error - alpha * direction) / np.maximum(1 - leverage, 1e-12)
+    return float(np.sqrt(np.square(weighted * residual).sum())) / norm
+
+
+def _stands_out(error: Floats, signature: Signature, variances: Floats, contract: str) -> bool:
+    """Say whether all of a fault is in an error beside something larger."""
+    alpha = strength(error, signature.direction, variances)
+    near = abs(alpha - 1) <= max(_NEAR_ONE, 4 * signature.errors[contract])
+    return near and _spread(error, signature.direction, variances, alpha) <= _SPREAD
 
 
 def _named(error: Floats, variances: Floats, signatures: list[Signature], contract: str) -> list[Diagnosis]:
-    fits = [(_fit(error, signature, variances), signature) for signature in signatures]
+    """Return what fits best, and what fits as well."""
+    fits = sorted(((_fit(error, s, variances), s) for s in signatures), key=lambda fit: fit[0].left)
+    certain = [(fit, s) for fit, s in fits if abs(fit.strength - 1) <= max(_NEAR_ONE, 4 * s.errors.get(contract, 0.0))]
+    told = certain or fits
+    limit = _AS_GOOD * max(told[0][0].left, _LEAST_LEFT) if certain else math.inf
     found = []
-    for (alpha, _), signature in sorted(fits, key=lambda fit: fit[0][1]):
-        sd = signature.errors.get(contract, 0.0)
-        text = f"{signature.text} (strength {alpha:.2f} ± {sd:.2g} of what that does; 1 is all of it)"
-        found.append(Diagnosis(signature.fault, alpha, sd, text))
+    for fit, signature in told[:_MOST_NAMES]:
+        if fit.left <= limit:
+            sd = max(signature.errors.get(contract, 0.0), fit.spread)
+            text = f"{signature.text} (strength {fit.strength:.2f} ± {max(sd, 0.005):.1g}, where 1 is all of it)"
+            found.append(Diagnosis(signature.fault, fit.strength, sd, text, explained=1 - fit.left))
     return found

@@ -9,6 +9,7 @@ import pytest
 
 from karat import noise
 from karat.diagnoses import lower_precisions
+from karat.hypotheses import Diagnosis
 from karat.signatures import Signature
 from karat.tolerances import Contract
 
@@ -78,7 +79,7 @@ def test_the_nearest_lower_precision_is_named(bench):
 
 def test_a_candidate_that_rounds_to_fewer_bits_is_told_its_grid_too(bench):
     """Where the values themselves are bfloat16 numbers both are said: the grid, and that the errors are of it."""
-    coarse = noisy(2.0**-8, size=2).astype(ml_dtypes.bfloat16).astype(np.float32)
+    coarse = noisy(2.0**-8).astype(ml_dtypes.bfloat16).astype(np.float32)
     faults = {found.fault: found.text for found in told(bench, coarse, sizes=(1, 1, 1))}
     assert faults.keys() == {"grid", "precision"}
     assert "bfloat16" in faults["grid"]
@@ -96,7 +97,7 @@ def test_a_golden_that_was_rounded_is_not_called_imprecise(bench):
 
 def test_products_and_sums_are_told_apart_by_their_pattern(bench):
     """Errors of one size are of bfloat16 products or of float16 sums: their sizes from element to element decide."""
-    products, sums = 10 ** RANDOM.uniform(-1, 1, (2, *GOLDEN.shape))
+    products, sums = 10 ** RANDOM.uniform(-0.3, 0.3, (2, *GOLDEN.shape))
     scales = {"rounding": 1e-3 * products, "accumulation": 8 * sums, "products": products}
     for unit, pattern, name in (
         (2.0**-8, products, "matrix products in bfloat16"),
@@ -119,6 +120,8 @@ NOT_IMPRECISE = {
     "a channel": lambda: np.where(np.arange(50) == 7, 0, GOLDEN),
     "a row": lambda: np.where(np.arange(20)[:, None] == 7, 1.003, 1) * GOLDEN,
     "some elements": lambda: GOLDEN + 1e-3 * (np.arange(1000).reshape(20, 50) % 97 == 0),
+    "a tenth of the elements": lambda: GOLDEN + 2.0**-8 * NORMAL * (RANDOM.uniform(size=GOLDEN.shape) < 0.1),
+    "most rows": lambda: GOLDEN + 2.0**-8 * NORMAL * (np.arange(20)[:, None] < 15),
     "one sign": lambda: GOLDEN + 2.0**-9 * np.abs(NORMAL),
 }
 
@@ -272,7 +275,32 @@ def test_where_a_sure_fault_shows_is_no_news(bench):
 def test_a_simple_change_that_explains_all_leaves_no_room_for_a_guess(bench):
     """A fault that only stands out beside something larger is not named where the larger thing is all there is."""
     constant = np.ones(GOLDEN.shape) * 0.05
-    beside = constant + np.where(np.arange(50) < 3, 1e-4 * NORMAL, 0)
-    guess = fault("guess", np.where(np.arange(50) < 25, 0.05, 0.0) + 1e-4 * NORMAL, 1e-4)
+    guess = fault("guess", np.where(np.arange(50) < 25, 0.05, 1e-4 * NORMAL), 1e-4)
     assert [d.fault for d in told(bench, GOLDEN + constant, faults=[guess])] == ["offset"]
-    assert "offset" in [d.fault for d in told(bench, GOLDEN + beside, faults=[])]
+    beside = np.where(np.arange(50) < 30, constant, 0.05 * NORMAL)
+    assert [d.fault for d in told(bench, GOLDEN + beside, faults=[guess])] == ["guess"]
+
+
+def test_a_gain_within_noise_takes_no_name_away(bench, monkeypatch):
+    """A factor so near to 1 that each element allows it explains nothing: a fault that stands out keeps its name."""
+    monkeypatch.setattr("karat.diagnoses._gain", lambda _: [Diagnosis("scale", 1.001, 1e-4, "× 1.001")])
+    direction = np.where(np.arange(50) < 25, 0.05, 1e-4 * NORMAL)
+    beside = np.where(np.arange(50) < 30, 0.05, 0.05 * NORMAL)
+    found = told(bench, GOLDEN + beside, faults=[fault("guess", direction, 1e-4)])
+    assert found[0].explained < 0.75
+    assert [diagnosis.fault for diagnosis in found] == ["guess", "scale"]
+
+
+def test_values_of_no_coarse_format_were_not_rounded_to_it(bench):
+    """Errors as of sums and as of results are told as of sums where the results are numbers of no coarse format."""
+    (found,) = told(bench, noisy(2.0**-8), sizes=(1, 1, 0.01))
+    assert found.text.startswith("errors as of sums accumulated in bfloat16: ")
+
+
+def test_a_few_errors_are_of_no_precision(bench):
+    """Eight errors are of the size of some format by chance."""
+    golden = np.ones((1, 8))
+    scales = {kind: noise.encode(golden) for kind in noise.KINDS}
+    given = bench({"out": golden}, {"out": scales}, points=AXES)
+    (verdict,) = given.judge({"out": golden + 2.0**-8 * np.array([1, -0.8, 1.1, -0.7, 0.9, -1, 0.6, -1.2])})
+    assert (verdict.status, verdict.diagnosis) == ("mismatch", ())

@@ -11,7 +11,7 @@ import pytest
 
 from karat import evidence, exchange, freeze, gate, goldens, trials
 from karat.candidates import FolderCandidate, open_candidate
-from karat.errors import FreezeError
+from karat.errors import FreezeError, GoldenError
 from karat.faults import FaultyCandidate
 from karat.session import Session, check
 from karat.suites import Case, Checkpoint, Repository, Selection
@@ -91,7 +91,7 @@ def test_a_bit_of_a_packed_set_that_is_not_what_was_frozen_is_found(repository):
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
     assert "damaged" in {finding.kind for finding in gate.inspect(repository)}
-    with pytest.raises(goldens.GoldenError, match=r"kinds\.h5 is not what was frozen"):
+    with pytest.raises(GoldenError, match=r"kinds\.h5 is not what was frozen"):
         goldens.GoldenSet.open(repository, "kinds").golden("four", "unit")
 
 

@@ -68,6 +68,7 @@ def scattered(x, places):
 PLACES = [0] * 60 + [1] * 30 + [2] * 9 + [3]
 INDEX = torch.tensor(PLACES)
 ROWS = torch.arange(100)[:, None]
+FACTORS = (1 + random(100, 100) / 64).float().double()
 STAGES = {
     "sum": (lambda x: x.sum(-1), added_up),
     "mean": (lambda x: x.mean(-1), lambda x: added_up(x) / SINGLE(x.shape[-1])),
@@ -84,8 +85,14 @@ STAGES = {
     ),
     "softmax": (lambda x: x.softmax(-1), lambda x: np.exp(exponentials(x)[0]) / exponentials(x)[1][:, None]),
     "cumsum": (lambda x: x.cumsum(-1), running_sum),
-    "cumprod": (lambda x: (1 + x / 64).cumprod(-1), lambda x: np.cumprod(1 + x / SINGLE(64), axis=-1, dtype=SINGLE)),
-    "prod": (lambda x: (1 + x / 64).prod(-1), lambda x: np.cumprod(1 + x / SINGLE(64), axis=-1, dtype=SINGLE)[:, -1]),
+    "cumprod": (
+        lambda _: FACTORS.cumprod(-1),
+        lambda _: np.cumprod(FACTORS.numpy().astype(SINGLE), axis=-1, dtype=SINGLE),
+    ),
+    "prod": (
+        lambda _: FACTORS.prod(-1),
+        lambda _: np.cumprod(FACTORS.numpy().astype(SINGLE), axis=-1, dtype=SINGLE)[:, -1],
+    ),
     "norm": (lambda x: x.norm(dim=-1), lambda x: np.sqrt(added_up(x * x))),
     "einsum": (lambda x: torch.einsum("ij,ij->i", x, x), lambda x: added_up(x * x)),
     "matmul": (lambda x: (x[:, None] @ x[..., None])[:, 0, 0], lambda x: added_up(x * x)),
@@ -118,6 +125,14 @@ def test_an_operation_errs_as_much_as_in_float32(operation, offset):
     error = (plain(x.numpy().astype(SINGLE)) - program(x).numpy()) / UNIT
     found = float(np.sqrt(np.square(error).mean()))
     assert 0.5 < predicted / found < 2
+
+
+@pytest.mark.parametrize("operation", STAGES)
+def test_every_result_is_rounded_to_storage(operation):
+    """Of operations with stages too, what is returned is rounded, uniformly by a unit roundoff at most."""
+    program, _ = STAGES[operation]
+    x = random(100, 100)
+    assert size(program, "rounding", x) > 0.9 * float((program(x).square().mean() / 3).sqrt())
 
 
 def test_a_layer_norm_errs_as_much_as_in_float32():

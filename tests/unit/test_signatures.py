@@ -186,7 +186,7 @@ def test_names_that_fit_as_well_are_all_told_and_no_more_than_three():
     same = [replace(fault, fault=f"same-{n}") for n in range(5)]
     assert in_mismatch(fault.direction + noise(), [fault, same[0]]) == ["fault", "same-0"]
     assert in_mismatch(fault.direction, [fault, *same]) == ["fault", "same-0", "same-1"]
-    near = replace(fault, fault="near", direction=fault.direction + 0.3 * signature("aside", 1e3).direction)
+    near = replace(fault, fault="near", direction=fault.direction + 0.1 * signature("aside", 1e3).direction)
     assert in_mismatch(fault.direction, [near]) == ["near"]
     assert in_mismatch(fault.direction, [near, fault]) == ["fault"]
 

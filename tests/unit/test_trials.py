@@ -210,8 +210,8 @@ def test_a_third_is_held_out_by_its_name(content):
     for rows, key in (("formulations", "formulation"), ("faults", "fault")):
         assert [row["held_out"] for row in content[rows]] == [trials.held_out(row[key]) for row in content[rows]]
     for part, runs in (("open", False), ("held_out", True)):
-        rows = [row for row in content["formulations"] if row["held_out"] == runs]
-        assert content[part]["correct_runs"] == sum(row["comparisons"] for row in rows)
+        chosen = [row for row in content["formulations"] if row["held_out"] == runs]
+        assert content[part]["correct_runs"] == sum(row["comparisons"] for row in chosen)
         assert content[part]["faults"] == sum(row["held_out"] == runs for row in content["faults"])
         assert content[part].keys() == content["summary"].keys()
 

@@ -1,6 +1,6 @@
 """A toy with a checkpoint of every kind, in a family folder and one file. Symbols: N rows, three components."""
 
-from karat import Case, Checkpoint, Dyadic, Literal, Suite
+from karat import Case, Checkpoint, Dyadic, Literal, Recipe, Suite
 
 
 def case(name: str, stamps: tuple[float, ...], refuses: str = "") -> Case:
@@ -13,7 +13,10 @@ def case(name: str, stamps: tuple[float, ...], refuses: str = "") -> Case:
         Checkpoint("quotient", (N, 3), ("row", "component"), nonfinite=True),
         Checkpoint("unit", (N, 3), ("row", "component"), sign_free="component"),
     )
-    drawn = {"stamps": Literal(stamps, "float64"), "x": Dyadic((N, 3), f"kinds/{name}/x", exponent=-6)}
+    drawn: dict[str, Recipe] = {
+        "stamps": Literal(stamps, "float64"),
+        "x": Dyadic((N, 3), f"kinds/{name}/x", exponent=-6),
+    }
     return Case(name, drawn, {}, () if refuses else points, fixed={"stamps": "float64"}, refuses=refuses)
 
 
