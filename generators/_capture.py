@@ -1,23 +1,27 @@
 """Captures what an unmodified Hugging Face model computes: hooks on modules, one attention function for the rest.
 
-The attention function is registered with transformers under a name of its own and does what the eager one does, in the
-same order, so that its results are bit-identical; it also records scores, probabilities and context, which no module
-returns.
+While it records, transformers knows an attention function that does what the eager one does, in the same order, so that
+its results are bit-identical; it also records scores, probabilities and context, which no module returns.
 `output_hidden_states` is not used: its last entry is taken after the final norm.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import torch
-from transformers import AttentionInterface
+from transformers import AttentionInterface, PreTrainedModel
 from transformers.masking_utils import AttentionMaskInterface, eager_mask
 
-ATTENTION = "karat_recording"
+_NAME = "karat_recording"
+_recorders: list[Callable[[str, torch.Tensor], None]] = []
 
-Record = Callable[[str, torch.Tensor], None]
-_recorders: list[Record] = []
+
+def record_parts(layer: int, parts: Mapping[str, torch.Tensor]) -> None:
+    """Record parts of attention as `<layer>/<part>`; for attention functions that take the place of the eager one."""
+    for record in _recorders:
+        for part, tensor in parts.items():
+            record(f"{layer}/{part}", tensor)
 
 
 def _recording_attention(
@@ -43,24 +47,35 @@ def _recording_attention(
         "probabilities": probabilities,
         "context": context,
     }
-    for record in _recorders:
-        for part, tensor in parts.items():
-            record(f"{module.layer_idx}/{part}", tensor)
+    record_parts(module.layer_idx, parts)
     return context.transpose(1, 2), probabilities
 
 
-AttentionInterface.register(ATTENTION, _recording_attention)
-AttentionMaskInterface.register(ATTENTION, eager_mask)
+@contextmanager
+def _recording(model: PreTrainedModel) -> Iterator[None]:
+    """Replace the eager attention of `model` as long as this lasts; leave others alone."""
+    if model.config._attn_implementation != "eager":  # noqa: SLF001 - transformers has no other name for it
+        yield
+        return
+    # Registered anew: another loading of this file may have taken the name.
+    AttentionInterface.register(_NAME, _recording_attention)
+    AttentionMaskInterface.register(_NAME, eager_mask)
+    model.set_attn_implementation(_NAME)
+    try:
+        yield
+    finally:
+        model.set_attn_implementation("eager")
 
 
 @contextmanager
 def recorded(
-    outputs: dict[str, torch.nn.Module], inputs: dict[str, torch.nn.Module]
+    model: PreTrainedModel, outputs: dict[str, torch.nn.Module], inputs: dict[str, torch.nn.Module]
 ) -> Iterator[dict[str, torch.Tensor]]:
-    """Record what modules return (`outputs`), what they are given first (`inputs`), and the parts of attention.
+    """Record what modules of `model` return (`outputs`) or are given first (`inputs`), and the parts of attention.
 
     The mapping that is yielded fills up while the model runs: under the keys of `outputs` and `inputs`, and under
-    `<layer>/<part>` for every call of attention.
+    `<layer>/<part>` for every call of attention. A model whose attention is not the eager one keeps its own, which has
+    to call `record_parts`.
     """
     found: dict[str, torch.Tensor] = {}
 
@@ -77,7 +92,8 @@ def recorded(
     handles += [module.register_forward_pre_hook(input_hook(name)) for name, module in inputs.items()]
     _recorders.append(record)
     try:
-        yield found
+        with _recording(model):
+            yield found
     finally:
         _recorders.remove(record)
         for handle in handles:

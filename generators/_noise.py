@@ -6,41 +6,73 @@ Three kinds of noise, each per unit roundoff u of the format that causes it:
   result s, added one after the other, rounds every partial sum. The squares of the partial sums, a random walk that
   ends at s, add up to n s^2 / 3 + n (sum of p^2) / 6 on average; the error's variance is u^2 / 3 times that. For terms
   without a mean it is u^2 n (sum of p^2) / 6. The stages of a softmax or a norm are rounded too.
-- `products`: the operands of matrix products are rounded. What comes in from outside is not: inputs are exact in every
-  format.
+- `products`: the operands of matrix products are rounded. What comes in from outside is not, nor what only moves it:
+  inputs are exact in every format.
 
-The reference's code is untouched: a dispatch mode sees every operation below the Python API.
+The reference's code is untouched: a dispatch mode sees every operation below the Python API. An operation that stands
+in none of the tables is refused: without its stages its noise would be too small, and correct candidates wrong.
 """
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
+from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from karat.freeze import beside
+
+stages = beside(__file__, "_noise_stages")
 
 STEP = 2.0**-30
 """The unit roundoff of a replay: small enough for first order, large enough to drown the replay's own rounding."""
 
-# Operations that move numbers or choose among them: their results are exact.
+# Names without the underscore at the end, which says "in place".
 EXACT = frozenset((
-    "_local_scalar_dense", "_to_copy", "_unsafe_view", "abs", "alias", "amax", "amin", "arange", "argmax", "argmin",
-    "argsort", "as_strided", "broadcast_to", "cat", "chunk", "clamp", "clamp_max", "clamp_min", "clone", "contiguous",
-    "copy", "copy_", "detach", "diagonal", "embedding", "empty", "empty_like", "eq", "expand", "eye", "fill", "fill_",
-    "flip", "full", "full_like", "gather", "ge", "gt", "index", "index_put", "index_put_", "index_select", "isfinite",
-    "isinf", "isnan", "le", "lift_fresh", "lift_fresh_copy", "logical_and", "logical_not", "lt", "masked_fill",
-    "masked_fill_", "max", "maximum", "min", "minimum", "narrow", "ne", "neg", "new_empty", "new_full", "new_ones",
-    "new_zeros", "ones", "ones_like", "permute", "relu", "repeat", "repeat_interleave", "reshape", "resize_", "roll",
-    "round", "scalar_tensor", "scatter", "scatter_", "select", "set_", "sign", "slice", "slice_scatter", "sort",
-    "split", "split_with_sizes", "squeeze", "stack", "t", "tile", "to", "topk", "transpose", "tril", "triu", "unbind",
-    "unfold", "unsqueeze", "view", "where", "zero_", "zeros", "zeros_like",
+    "_local_scalar_dense", "_reshape_alias", "_to_copy", "_unsafe_view", "abs", "alias", "all", "amax", "amin",
+    "aminmax", "any", "arange", "argmax", "argmin", "argsort", "as_strided", "bitwise_and", "bitwise_not",
+    "bitwise_or", "bitwise_xor", "broadcast_to", "bucketize", "cat", "ceil", "chunk", "clamp", "clamp_max",
+    "clamp_min", "clone", "constant_pad_nd", "contiguous", "copy", "copysign", "cummax", "cummin", "detach",
+    "diag_embed", "diagonal", "embedding", "empty", "empty_like", "eq", "equal", "expand", "eye", "fill", "flip",
+    "floor", "floor_divide", "fmax", "fmin", "fmod", "full", "full_like", "gather", "ge", "gt", "heaviside", "index",
+    "index_fill", "index_put", "index_select", "isfinite", "isin", "isinf", "isnan", "kthvalue", "le", "lift_fresh",
+    "lift_fresh_copy", "logical_and", "logical_not", "logical_or", "logical_xor", "lt", "masked_fill",
+    "masked_scatter", "masked_select", "max", "maximum", "median", "min", "minimum", "nan_to_num", "narrow", "ne",
+    "neg", "new_empty", "new_full", "new_ones", "new_zeros", "nonzero", "ones", "ones_like", "permute", "relu",
+    "repeat", "repeat_interleave", "reshape", "resize", "roll", "round", "scalar_tensor", "scatter", "searchsorted",
+    "select", "select_scatter", "set", "sgn", "sign", "signbit", "slice", "slice_scatter", "sort", "split",
+    "split_with_sizes", "squeeze", "stack", "t", "take", "tile", "to", "topk", "transpose", "tril", "triu", "trunc",
+    "unbind", "unfold", "unsqueeze", "view", "where", "zero", "zeros", "zeros_like",
 ))  # fmt: skip
-PRODUCTS = frozenset(("mm", "bmm", "addmm", "baddbmm", "mv", "dot", "addmv"))
+"""Operations that move numbers or choose among them, or whose results need no more digits: their results are exact."""
+
+ELEMENTWISE = frozenset((
+    "add", "div", "frac", "leaky_relu", "linspace", "mul", "reciprocal", "remainder", "rsub", "sqrt", "square", "sub",
+))  # fmt: skip
+"""Functions that every implementation rounds correctly."""
+
 INACCURATE = frozenset((
-    "cos", "cosh", "digamma", "erf", "erfc", "exp", "exp2", "expm1", "gelu", "lgamma", "log", "log10", "log1p", "log2",
-    "mish", "pow", "rsqrt", "sigmoid", "silu", "sin", "sinh", "softplus", "tan", "tanh",
+    "acos", "acosh", "asin", "asinh", "atan", "atan2", "atanh", "cos", "cosh", "digamma", "elu", "erf", "erfc",
+    "erfinv", "exp", "exp2", "expm1", "gelu", "hardsigmoid", "hardswish", "hypot", "lgamma", "log", "log10", "log1p",
+    "log2", "logaddexp", "logaddexp2", "logit", "mish", "pow", "rsqrt", "sigmoid", "silu", "sin", "sinc", "sinh",
+    "softplus", "tan", "tanh", "xlogy",
 ))  # fmt: skip
 """Functions that no implementation rounds correctly: under `accumulation` they err by two units more."""
+
+PRODUCTS = frozenset(("addmm", "addmv", "baddbmm", "bmm", "dot", "mm", "mv", "vdot"))
+"""Products of vectors and matrices, the last two operands, to which some add their first."""
+
+HINTS = {"_scaled_dot_product": "the eager implementation of attention is known"}
+"""What to say of operations that are not known, by the beginning of their names."""
+
+
+ADVICE = (
+    "write it out in known operations in the reference, or add it to EXACT, ELEMENTWISE, INACCURATE or PRODUCTS of"
+    " generators/_noise.py, or its stages to generators/_noise_stages.py"
+)
 
 
 class _Perturbing(TorchDispatchMode):  # type: ignore[misc]  # torch is not installed where types are checked
@@ -50,125 +82,130 @@ class _Perturbing(TorchDispatchMode):  # type: ignore[misc]  # torch is not inst
         super().__init__()
         self.kind = kind
         self.random = torch.Generator().manual_seed(seed)
-        self.computed: set[int] = set()  # storages that hold results; all others came in from outside
+        # Storages of rounded numbers; all others came in from outside. A weak reference keeps the identity of a
+        # storage from being given to another one, not its memory.
+        self.computed: set[StorageWeakRef] = set()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        name = func.overloadpacket.__name__
         kwargs = kwargs or {}
-        if name in EXACT:
+        given = _arguments(func, args, kwargs)
+        known = _known_as(func, given)
+        if known in EXACT:
             result = func(*args, **kwargs)
-        elif name in PRODUCTS:
-            result = self._product(name, func, args, kwargs)
-        elif (stages := getattr(self, f"_{name.lstrip('_')}", None)) is not None:
-            result = stages(func, *args, **kwargs)
+        elif func._schema.is_mutable:  # noqa: SLF001 - torch has no other name for it
+            result = args[0].copy_(self._noisy(known, _out_of_place(func), given))
         else:
-            result = self._elementwise(name, func, args, kwargs)
-        for tensor in result if isinstance(result, (tuple, list)) else (result,):
-            if isinstance(tensor, torch.Tensor):
-                self.computed.add(tensor.untyped_storage().data_ptr())
+            result = self._noisy(known, func, given)
+        if known not in EXACT or any(self.is_computed(argument) for argument in tree_leaves((args, kwargs))):
+            self.computed |= {StorageWeakRef(x.untyped_storage()) for x in tree_leaves(result) if _is_real(x)}
         return result
+
+    def _noisy(self, known: str, func: Any, given: dict[str, Any]) -> Any:
+        """Return the perturbed result of an operation that leaves its arguments alone."""
+        given = dict(given)
+        if known in PRODUCTS:
+            return self._product(known, given)
+        if known in stages.STAGES:
+            x, dtype = given.pop(next(iter(given))), given.pop("dtype", None)
+            return stages.STAGES[known](self, x if dtype is None else x.to(dtype), **given)
+        if given.get("alpha", 1) != 1:
+            if known == "rsub":
+                raise NotImplementedError(f"rsub with alpha: {ADVICE}")
+            given |= {"other": self.inner(given["other"] * given["alpha"]), "alpha": 1}
+        result = self.stored(func(**given))
+        return self.inner(result, 2) if known in INACCURATE else result
+
+    def _product(self, name: str, given: dict[str, Any]) -> torch.Tensor:
+        if given.pop("alpha", 1) != 1 or given.pop("beta", 1) != 1:
+            raise NotImplementedError(f"{name} with alpha or beta: {ADVICE}")
+        *bias, first, second = given.values()
+        product = torch.matmul(self.operand(first), self.operand(second))
+        squares = partial(torch.matmul, first.square(), second.square())
+        product = self.stored(self.summed(product, squares, first.shape[-1]))
+        return self.stored(product + bias[0]) if bias else product
 
     # --- perturbations
 
+    def stored(self, x: torch.Tensor) -> torch.Tensor:
+        """Round the result of an operation."""
+        return self._jitter(x, "rounding")
+
+    def inner(self, x: torch.Tensor, units: int = 1) -> torch.Tensor:
+        """Round a stage of an operation, off by `units` at most."""
+        return self._jitter(x, "accumulation", units)
+
+    def operand(self, x: torch.Tensor) -> torch.Tensor:
+        """Round an operand of a product, unless it came in from outside."""
+        return self._jitter(x, "products") if self.is_computed(x) else x
+
+    def summed(self, total: torch.Tensor, squares: Callable[[], torch.Tensor], terms: Any) -> torch.Tensor:
+        """Add to sums of `terms` terms the error of adding one after the other; `squares` gives the sum of squares."""
+        if self.kind != "accumulation" or not total.is_floating_point():
+            return total
+        variance = terms / 9 * total.square() + terms / 18 * squares()
+        noise = torch.randn(total.shape, generator=self.random, dtype=total.dtype)
+        noisy = total + STEP * variance.sqrt() * noise
+        return torch.where(total.isfinite() & (torch.as_tensor(terms) > 1), noisy, total)
+
+    def is_computed(self, x: Any) -> bool:
+        """Say whether rounded numbers are in the storage of `x`."""
+        return _is_real(x) and StorageWeakRef(x.untyped_storage()) in self.computed
+
     def _jitter(self, x: torch.Tensor, kind: str, units: int = 1) -> torch.Tensor:
-        """Round `x`, off by `units` at most, if rounding at this place is of the kind that is replayed."""
+        if x.is_complex():
+            raise NotImplementedError("complex numbers: write it out in real ones in the reference")
         if kind != self.kind or not x.is_floating_point():
             return x
         noise = torch.rand(x.shape, generator=self.random, dtype=x.dtype).mul_(2 * units * STEP).sub_(units * STEP)
         return torch.where(x.isfinite() & (x.abs() < 1e300), x * (1 + noise), x)  # not the -max of a mask
 
-    def _summed(self, total: torch.Tensor, squares: Callable[[], torch.Tensor], terms: int) -> torch.Tensor:
-        """Add to sums of `terms` terms the error of adding one after the other; `squares` gives the sum of squares."""
-        if self.kind != "accumulation" or terms < 2:
-            return total
-        variance = terms / 9 * total.square() + terms / 18 * squares()
-        noise = torch.randn(total.shape, generator=self.random, dtype=total.dtype)
-        return torch.where(total.isfinite(), total + STEP * variance.sqrt() * noise, total)
 
-    def _operand(self, x: torch.Tensor) -> torch.Tensor:
-        return self._jitter(x, "products") if x.untyped_storage().data_ptr() in self.computed else x
+def _is_real(x: Any) -> bool:
+    return isinstance(x, torch.Tensor) and x.is_floating_point()
 
-    # --- operations
 
-    def _elementwise(self, name: str, func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-        result = func(*args, **kwargs)
-        if not isinstance(result, torch.Tensor):
-            return result
-        base = name.removesuffix("_")
-        noisy = self._jitter(result, "rounding")
-        if base in INACCURATE:
-            noisy = self._jitter(noisy, "accumulation", 2)
-        if name.endswith("_") and noisy is not result:  # in place
-            return result.copy_(noisy)
-        return noisy
+def _arguments(func: Any, args: Any, kwargs: Any) -> dict[str, Any]:
+    """Return the arguments of an operation by name, in their order, with those that are not given."""
+    schema = func._schema.arguments  # noqa: SLF001 - see above
+    defaults = {argument.name: argument.default_value for argument in schema}
+    given: dict[str, Any] = defaults | dict(zip(defaults, args, strict=False)) | kwargs
+    return given
 
-    def _product(self, name: str, func: Callable[..., Any], args: Any, kwargs: Any) -> torch.Tensor:
-        if name in ("addmm", "baddbmm", "addmv"):
-            bias, first, second = args
-            if kwargs.get("alpha", 1) != 1 or kwargs.get("beta", 1) != 1:
-                raise NotImplementedError(f"{name} with alpha or beta")
-            product = torch.matmul(self._operand(first), self._operand(second))
-        else:
-            first, second = args
-            bias, product = None, func(self._operand(first), self._operand(second), **kwargs)
-        product = self._summed(product, lambda: torch.matmul(first.square(), second.square()), first.shape[-1])
-        product = self._jitter(product, "rounding")
-        return product if bias is None else self._jitter(product + bias, "rounding")
 
-    def _reduced(self, result: torch.Tensor, x: torch.Tensor, dim: Any, *, keepdim: bool, mean: bool) -> torch.Tensor:
-        dims = tuple(range(x.ndim)) if dim is None or dim == [] else (dim,) if isinstance(dim, int) else tuple(dim)
-        terms = 1
-        for axis in dims:
-            terms *= x.shape[axis]
-        scale = terms if mean else 1
-        noisy = self._summed(result * scale, lambda: x.square().sum(dims, keepdim=keepdim), terms) / scale
-        return self._jitter(noisy, "rounding")
+def _known_as(func: Any, given: dict[str, Any]) -> str:
+    """Return the name under which the tables have what an operation does; raise `NotImplementedError` if none has."""
+    name: str = func.overloadpacket.__name__
+    if func._schema.is_mutable:  # noqa: SLF001 - see above
+        name = name.removesuffix("_")
+    known = name
+    if name == "pow" and isinstance(given["exponent"], (int, float)) and given["exponent"] == 2:
+        known = "square"
+    elif given.get("rounding_mode"):
+        known = "floor_divide"
+    elif given.get("accumulate"):
+        known = "index_put with accumulate"
+    if known not in EXACT and "out" in given:
+        raise NotImplementedError(f"{name} with out=: {ADVICE}")
+    if given.get("reduce") or not any(
+        known in table for table in (EXACT, ELEMENTWISE, INACCURATE, PRODUCTS, stages.STAGES)
+    ):
+        hints = [hint for beginning, hint in HINTS.items() if name.startswith(beginning)]
+        raise NotImplementedError("; ".join([f"{name}: how it rounds is not known: {ADVICE}", *hints]))
+    return known
 
-    def _sum(self, func: Any, x: torch.Tensor, dim: Any = None, keepdim: Any = None, **kwargs: Any) -> torch.Tensor:
-        result = func(x, **kwargs) if dim is None else func(x, dim, bool(keepdim), **kwargs)
-        return (
-            self._reduced(result, x, dim, keepdim=bool(keepdim), mean=False) if result.is_floating_point() else result
-        )
 
-    def _mean(self, func: Any, x: torch.Tensor, dim: Any = None, keepdim: Any = None, **kwargs: Any) -> torch.Tensor:
-        result = func(x, **kwargs) if dim is None else func(x, dim, bool(keepdim), **kwargs)
-        return self._reduced(result, x, dim, keepdim=bool(keepdim), mean=True)
-
-    def _softmax(self, func: Any, x: torch.Tensor, dim: int, half: bool) -> torch.Tensor:
-        if self.kind != "accumulation":
-            return self._jitter(func(x, dim, half), "rounding")
-        shifted = self._jitter(x - x.amax(dim, keepdim=True), "accumulation")
-        shifted = torch.where(x.isneginf(), x, shifted)
-        exponentials = self._jitter(shifted.exp(), "accumulation", 2)
-        total = exponentials.sum(dim, keepdim=True)
-        total = self._summed(total, lambda: exponentials.square().sum(dim, keepdim=True), x.shape[dim])
-        return self._jitter(exponentials / total, "accumulation")
-
-    def _native_layer_norm(
-        self, _: Any, x: torch.Tensor, shape: Any, weight: Any, bias: Any, epsilon: float
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        dims = tuple(range(-len(shape), 0))
-        terms = 1
-        for length in shape:
-            terms *= length
-        mean = self._summed(x.sum(dims, keepdim=True), lambda: x.square().sum(dims, keepdim=True), terms) / terms
-        deviation = self._jitter(x - mean, "accumulation")
-        square = deviation.square()
-        total = self._summed(square.sum(dims, keepdim=True), lambda: square.square().sum(dims, keepdim=True), terms)
-        inverse = self._jitter(self._jitter(total / terms + epsilon, "accumulation").rsqrt(), "accumulation", 2)
-        result = self._jitter(self._jitter(deviation * inverse, "accumulation"), "rounding")
-        if weight is not None:
-            result = self._jitter(self._jitter(result * weight, "accumulation"), "rounding")
-        if bias is not None:
-            result = self._jitter(self._jitter(result + bias, "accumulation"), "rounding")
-        return result, mean, inverse
+def _out_of_place(func: Any) -> Any:
+    """Return the operation that computes what `func` computes in place."""
+    name = func.overloadpacket.__name__.removesuffix("_")
+    return getattr(getattr(torch.ops.aten, name), func._overloadname)  # noqa: SLF001 - see above
 
 
 @contextmanager
 def perturbed(kind: str, seed: int) -> Iterator[None]:
     """Run the torch code inside with its operations perturbed; `kind` is rounding, accumulation or products.
 
-    The errors of its results, divided by `STEP`, are a draw of the noise per unit roundoff.
+    The errors of its results, divided by `STEP`, are a draw of the noise per unit roundoff. Raise `NotImplementedError`
+    for an operation of which it is not known how it rounds.
     """
     with _Perturbing(kind, seed):
         yield

@@ -5,7 +5,6 @@ compositions, not `torch.nn.functional.gelu`, so that replaying them under noise
 """
 
 import math
-from collections.abc import Callable, Mapping
 from decimal import Decimal, localcontext
 from typing import Any
 
@@ -13,62 +12,37 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from karat import Case, Suite
-from karat.freeze import FreezeError, beside, plain_candidate
+from karat.freeze import beside
 
-VERSIONS = ("torch",)
-WITNESS = "the plain NumPy candidate in float64"
+operation = beside(__file__, "_operation")
 
-noise = beside(__file__, "_noise")
-NOISE_STEP = noise.STEP
-
-Arrays = dict[str, NDArray[Any]]
+Array = NDArray[Any]
 
 
-def reference(case: Case, inputs: Mapping[str, NDArray[Any]], dtype: torch.dtype = torch.float64) -> Arrays:
-    """Return the checkpoint of `case`, computed in `dtype`."""
-    x = torch.from_numpy(inputs["x"]).to(dtype)  # (...)
-    if case.params["approximate"] == "tanh":
+def gelu(x: torch.Tensor, *, approximate: str) -> torch.Tensor:
+    """Return GELU, the shape of `x`."""
+    if approximate == "tanh":
         inner = math.sqrt(2 / math.pi) * (x + 0.044715 * torch.pow(x, 3))  # (...)
-        output = 0.5 * x * (1 + torch.tanh(inner))  # (...)
-    else:
-        output = 0.5 * x * (1 + torch.erf(x / math.sqrt(2)))  # (...)
-    return {"output": output.double().numpy()}
+        return 0.5 * x * (1 + torch.tanh(inner))  # (...)
+    return 0.5 * x * (1 + torch.erf(x / math.sqrt(2)))  # (...)
 
 
-def perturbed(case: Case, inputs: Mapping[str, NDArray[Any]], kind: str, seed: int) -> Arrays:
-    """Return the checkpoint of `case` with its operations perturbed by NOISE_STEP, as `_noise` says of `kind`."""
-    with noise.perturbed(kind, seed):
-        return reference(case, inputs)
+# --- what must hold of the goldens -----------------------------------------------------------------------------------
 
 
-def witness(case: Case, inputs: Mapping[str, NDArray[Any]]) -> Arrays:
-    """Return the checkpoint of `case` as the plain NumPy definition computes it in float64."""
-    return plain_candidate(__file__, "gelu", case, inputs)
+def in_torch(x: Array, approximate: str) -> Array:
+    """Return GELU as torch itself has it."""
+    return np.asarray(torch.nn.functional.gelu(torch.from_numpy(x), approximate=approximate))
 
 
-# --- what must hold of the frozen numbers ----------------------------------------------------------------------------
+def without_cancellation(x: Array, approximate: str) -> Array:
+    """Return GELU by a form that cancels nothing."""
+    return np.asarray(np.vectorize({"tanh": by_sigmoid, "none": by_erfc}[approximate])(x))
 
 
-def checks(suite: Suite, goldens: Mapping[str, Arrays], draw: Callable[[Case], Arrays]) -> list[str]:
-    """Return a line for each relation that was found to hold; raise `FreezeError` where one does not."""
-    for case in suite.cases:
-        x, golden, formula = (
-            draw(case)["x"].astype(np.float64),
-            goldens[case.name]["output"],
-            case.params["approximate"],
-        )
-        relations = {
-            "torch.nn.functional.gelu": torch.nn.functional.gelu(torch.from_numpy(x), approximate=formula).numpy(),
-            "a form without cancellation": np.vectorize({"tanh": by_sigmoid, "none": by_erfc}[formula])(x),
-            "gelu(x) = x + gelu(-x)": x + reference(case, {"x": -x})["output"],
-        }
-        for relation, other in relations.items():
-            excess = np.abs(golden - other) - 1e-15 * np.abs(x)  # 1 + tanh and 1 + erf end at the last bit of 1
-            if not excess.max() <= 0:
-                where = x.flat[excess.argmax()]
-                raise FreezeError(f"{case.name}: at x = {where} more than 1e-15 |x| from {relation}")
-    return [f"agrees to 1e-15 |x|: {relation}" for relation in relations]
+def mirrored(x: Array, approximate: str) -> Array:
+    """Return x + gelu(-x)."""
+    return x + np.asarray(gelu(torch.from_numpy(-x), approximate=approximate))
 
 
 def by_sigmoid(x: float) -> float:
@@ -84,6 +58,17 @@ def by_erfc(x: float) -> float:
     return x * math.erfc(-x / math.sqrt(2)) / 2
 
 
-def known_values(source: str | None, config: Mapping[str, Any], goldens: Mapping[str, Arrays]) -> list[str]:  # noqa: ARG001
-    """Return a line for each published value, of which there are none."""
-    return []
+def equal(formula: Any) -> Any:
+    """Return the relation that the output is `formula(x, approximate)`, to 1e-15 |x|: 1 + tanh ends at 1's last bit."""
+    return lambda given, golden: (golden["output"], formula(**given), 1e-15 * np.abs(given["x"]))
+
+
+RELATIONS = {
+    "is torch.nn.functional.gelu, to 1e-15 |x|": equal(in_torch),
+    "is a form without cancellation, to 1e-15 |x|": equal(without_cancellation),
+    "gelu(x) is x + gelu(-x), to 1e-15 |x|": equal(mirrored),
+}
+
+VERSIONS, WITNESS, NOISE_STEP, reference, perturbed, witness, checks, known_values = operation.generator(
+    __file__, gelu, RELATIONS
+)

@@ -94,8 +94,10 @@ def erf(x: Array) -> Array:
 
 
 def scores(formula: Callable[[Array, Array], Array]) -> Callable[[Any], None]:
-    """Return a change to the attention scores, `formula(q, k)` of (B, H, T, d) and (B, H, S, d)."""
-    return wrap(attention_scores=lambda _: lambda q, k: formula(q, k).astype(q.dtype))
+    """Return a change to the attention scores, `formula(q, k)` of (B, H, T, d) and (B, H, S, d) in float64."""
+    return wrap(
+        attention_scores=lambda _: lambda q, k: formula(q.astype(np.float64), k.astype(np.float64)).astype(q.dtype)
+    )
 
 
 def qkv(change: Callable[[list[Array]], Any]) -> Callable[[Any], None]:
@@ -290,7 +292,7 @@ FAULTS = (
           scores(lambda q, k: q @ k.swapaxes(-1, -2) / np.sqrt(q.shape[1] * q.shape[3]))),
     Fault("scale_missing", SCORES, "the 1/sqrt(d) scale is missing", scores(lambda q, k: q @ k.swapaxes(-1, -2))),
     Fault("scale_twice", SCORES, "divided by sqrt(d) twice",
-          wrap(attention_scores=lambda right: lambda q, k: right(q, k) / np.float32(np.sqrt(q.shape[-1])))),
+          wrap(attention_scores=lambda right: lambda q, k: (right(q, k) / np.float64(np.sqrt(q.shape[-1]))).astype(q.dtype))),
     Fault("k_not_transposed", SCORES, "k reshaped to (d, S) instead of transposed",
           scores(lambda q, k: q @ k.reshape(*k.shape[:2], k.shape[3], k.shape[2]) / np.sqrt(q.shape[-1]))),
     Fault("k_times_q", SCORES, "k q^T instead of q k^T",

@@ -68,16 +68,8 @@ def threads(count: int) -> Iterator[None]:
 
 @cache
 def reference() -> Any:
-    """Return the generator, loaded anew; one that was loaded before keeps its attention function."""
-    from transformers import AttentionInterface
-    from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
-
-    name = "karat_recording"
-    before = ALL_ATTENTION_FUNCTIONS.get(name)
-    generator = beside(__file__, "gpt2")
-    if before is not None:
-        AttentionInterface.register(name, before)
-    return generator
+    """Return the generator."""
+    return beside(__file__, "gpt2")
 
 
 def hugging_face(attend: Callable[..., Tensors], mask: str, prepare: Change = lambda _: None) -> Change:
@@ -115,7 +107,7 @@ def registered(attend: Callable[..., Tensors], mask: str) -> str:
     from transformers import AttentionInterface
     from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, AttentionMaskInterface
 
-    capture = reference().capture
+    record_parts = reference().capture.record_parts
 
     def attention(
         module: Any, query: Array, key: Array, value: Array, attention_mask: Array, scaling: float, **_: Any
@@ -123,9 +115,7 @@ def registered(attend: Callable[..., Tensors], mask: str) -> str:
         parts = {"q": query, "keys": key, "values": value}
         parts |= {"scores": query.new_empty(0), "probabilities": query.new_empty(0)}
         parts |= attend(module, query, key, value, attention_mask, scaling)
-        for record in capture._recorders:  # noqa: SLF001 - the trace that the generator is recording
-            for part, found in parts.items():
-                record(f"{module.layer_idx}/{part}", found)
+        record_parts(module.layer_idx, parts)
         return parts["context"].transpose(1, 2), None
 
     name = f"karat_{attend.__name__}"

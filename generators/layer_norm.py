@@ -3,7 +3,7 @@
 Source: Ba, Kiros and Hinton 2016, equations 3 and 4; `torch.nn.functional.layer_norm`. D width.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from decimal import Decimal, localcontext
 from typing import Any
 
@@ -11,58 +11,23 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from karat import Case, Suite
-from karat.freeze import FreezeError, beside, plain_candidate
+from karat.freeze import beside
 
-VERSIONS = ("torch",)
-WITNESS = "the plain NumPy candidate in float64"
+operation = beside(__file__, "_operation")
 
-noise = beside(__file__, "_noise")
-NOISE_STEP = noise.STEP
-
-Arrays = dict[str, NDArray[Any]]
+Array = NDArray[Any]
 
 
-def reference(case: Case, inputs: Mapping[str, NDArray[Any]], dtype: torch.dtype = torch.float64) -> Arrays:
-    """Return the checkpoint of `case`, computed in `dtype`."""
-    x, weight, bias = (torch.from_numpy(inputs[name]).to(dtype) for name in ("x", "weight", "bias"))  # (..., D), (D,)
-    output = torch.nn.functional.layer_norm(x, weight.shape, weight, bias, case.params["epsilon"])  # (..., D)
-    return {"output": output.double().numpy()}
+def layer_norm(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, *, epsilon: float) -> torch.Tensor:
+    """Return LayerNorm over the last axis of `x` (..., D), its shape."""
+    return torch.nn.functional.layer_norm(x, weight.shape, weight, bias, epsilon)  # (..., D)
 
 
-def perturbed(case: Case, inputs: Mapping[str, NDArray[Any]], kind: str, seed: int) -> Arrays:
-    """Return the checkpoint of `case` with its operations perturbed by NOISE_STEP, as `_noise` says of `kind`."""
-    with noise.perturbed(kind, seed):
-        return reference(case, inputs)
+# --- what must hold of the goldens -----------------------------------------------------------------------------------
 
 
-def witness(case: Case, inputs: Mapping[str, NDArray[Any]]) -> Arrays:
-    """Return the checkpoint of `case` as the plain NumPy definition computes it in float64."""
-    return plain_candidate(__file__, "layer_norm", case, inputs)
-
-
-# --- what must hold of the frozen numbers ----------------------------------------------------------------------------
-
-
-def checks(suite: Suite, goldens: Mapping[str, Arrays], draw: Callable[[Case], Arrays]) -> list[str]:
-    """Return a line for each relation that was found to hold; raise `FreezeError` where one does not."""
-    worst = 0.0
-    for case in suite.cases:
-        inputs, golden = draw(case), goldens[case.name]["output"]
-        exact = in_decimal(inputs["x"], inputs["weight"], inputs["bias"], case.params["epsilon"])
-        apart = float(np.abs(exact - golden).max() / np.abs(golden).max())
-        if not apart <= 1e-12:
-            raise FreezeError(f"{case.name}: {apart:.1e} of the scale from 40 decimal digits, allowed 1e-12")
-        worst = max(worst, apart)
-        constant = np.ptp(inputs["x"], axis=-1) == 0  # (...)
-        beyond_bias = float(np.abs(golden[constant] - inputs["bias"]).max(initial=0))
-        if not beyond_bias <= 1e-10:
-            raise FreezeError(f"{case.name}: a constant row gives {beyond_bias:.1e} other than the bias")
-    return [f"40 decimal digits agree to {worst:.1e} of the scale", "constant rows give the bias"]
-
-
-def in_decimal(x: NDArray[Any], weight: NDArray[Any], bias: NDArray[Any], epsilon: float) -> NDArray[Any]:
-    """Return the definition computed in decimal arithmetic of 40 digits, shape of `x`."""
+def in_decimal(x: Array, weight: Array, bias: Array, epsilon: float) -> Array:
+    """Return the definition computed in decimal arithmetic of 40 digits, the shape of `x`."""
     with localcontext(prec=40):
         w, b = ([Decimal(float(value)) for value in parameter] for parameter in (weight, bias))  # (D,)
         outputs = []
@@ -75,6 +40,20 @@ def in_decimal(x: NDArray[Any], weight: NDArray[Any], bias: NDArray[Any], epsilo
     return np.array(outputs).reshape(x.shape)
 
 
-def known_values(source: str | None, config: Mapping[str, Any], goldens: Mapping[str, Arrays]) -> list[str]:  # noqa: ARG001
-    """Return a line for each published value, of which there are none."""
-    return []
+def of_constant_rows(given: Mapping[str, Any], golden: Mapping[str, Array]) -> tuple[Array, Array, float]:
+    """Return the output of constant rows, (n, D), and the bias."""
+    return golden["output"][np.ptp(given["x"], axis=-1) == 0], given["bias"], 1e-10
+
+
+RELATIONS = {
+    "is the definition in 40 decimal digits, to 1e-12 of the scale": lambda given, golden: (
+        golden["output"],
+        in_decimal(**given),
+        1e-12 * np.abs(golden["output"]).max(),
+    ),
+    "constant rows give the bias, to 1e-10": of_constant_rows,
+}
+
+VERSIONS, WITNESS, NOISE_STEP, reference, perturbed, witness, checks, known_values = operation.generator(
+    __file__, layer_norm, RELATIONS
+)
