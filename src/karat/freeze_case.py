@@ -66,7 +66,7 @@ def freeze_case(repository: Repository, suite: Suite, case: Case, generator_path
         _held(repository, suite, case, found)
         disagreement = _witnessed(suite, case, arrays, found, generator, measured.frames)
     file = goldens.part_file(suite, case.name)
-    kept = {point.name: np.ascontiguousarray(found[point.name][point.kept_index]) for point in case.computed}
+    kept = {point.name: np.asarray(found[point.name][point.kept_index], order="C") for point in case.computed}
     return FrozenCase(
         found=found,
         inputs=[

@@ -26,6 +26,8 @@ KINDS = ("rounding", "accumulation", "products")
 DRAWS = 24
 """A standard deviation from n normal draws is known to 1 / sqrt(2 n): 14 %."""
 
+_ENOUGH = 16
+
 # s(c) of karat.compare.Scale, and of a signed code
 _STEPS = np.array([c if c < 4 else (4 + c % 4) * 2.0 ** (c // 4 - 1) for c in range(256)])
 _SIGNED_STEPS = np.array([c if c < 8 else (8 + c % 8) * 2.0 ** (c // 8 - 1) for c in range(128)])
@@ -133,11 +135,12 @@ def error_along(
 def precision(draws: NDArray[Any]) -> float:
     """Return how well the RMS of `draws` (draws, n) is known, relative: from the two halves of the draws.
 
-    The logarithms of two independent halves' RMS differ with twice the standard deviation of the whole's.
+    The logarithms of two independent halves' RMS differ with twice the standard deviation of the whole's. Of less than
+    16 elements, too few to tell, 0.
     """
     halves = [np.sqrt(np.mean(np.square(half), axis=0)) for half in np.array_split(draws, 2)]
     known = (halves[0] > 0) & (halves[1] > 0)
-    if not known.any():
+    if np.count_nonzero(known) < _ENOUGH:
         return 0.0
     difference = np.log(halves[0][known] / halves[1][known])
     return float(np.sqrt(np.mean(np.square(difference)))) / 2

@@ -12,8 +12,8 @@ from karat.suites import find_repository, load_by_path
 torch = pytest.importorskip("torch")
 operation = load_by_path(find_repository(Path(__file__).parent).root / "generators" / "_operation.py")
 
-TABLE = np.float32([[3, 1], [2, 5]])
-INPUTS = {"weights/table": TABLE, "mask": np.array([True, False]), "counts": np.int64([1, 2])}
+TABLE = np.array([[3, 1], [2, 5]], np.float32)
+INPUTS = {"weights/table": TABLE, "mask": np.array([True, False]), "counts": np.array([1, 2], np.int64)}
 POINTS = (Checkpoint("scaled", (2, 2)), Checkpoint("largest", (2,), dtype="integer"), Checkpoint("is_kept", (2,)))
 CASE = Case("small", {name: Literal((1.0,), "float32") for name in INPUTS}, {"gain": 0.1}, POINTS)
 SUITE = Suite("mine", "about", ("float32",), (CASE,))

@@ -53,7 +53,7 @@ FLOAT64 = ("float64",)
 def points(name: str, shape: tuple[int, int], *, exponent: int = -6, offset: float = 0) -> NDArray[Any]:
     """Return random points of the standard deviation 36.9 * 2^exponent about `offset`, (n, D)."""
     recipe = Dyadic(shape, f"residual_correlation/{name}", exponent=exponent, offset=round(offset / 2.0**exponent))
-    return np.float64(recipe.draw())
+    return recipe.draw().astype(np.float64)
 
 
 def literal(values: Any) -> Literal:
@@ -145,15 +145,15 @@ def with_duplicates() -> NDArray[Any]:
 
 def given(name: str, n: int, m: int) -> dict[str, Any]:
     """Return V and p that do not fit each other: zeros and small values in p, correlations to be clipped."""
-    V = np.float64(Dyadic((n, m), f"residual_correlation/{name}/V", exponent=-8).draw())  # (n, m)
-    p = np.float64(Integers((n,), f"residual_correlation/{name}/p", 8, 80).draw()) / 64  # (n,): 1/8 … 5/4
+    V = Dyadic((n, m), f"residual_correlation/{name}/V", exponent=-8).draw().astype(np.float64)  # (n, m)
+    p = Integers((n,), f"residual_correlation/{name}/p", 8, 80).draw().astype(np.float64) / 64  # (n,): 1/8 … 5/4
     p[::7], p[5::13] = 0, 2.0**-5
     return {"projections": literal(V), "residual_variance": literal(p)}
 
 
 def floored() -> dict[str, Any]:
     """Return V and p of 8 points whose kernel is 0: V_i.V_j is all, and as small as the floor under p_i p_j."""
-    V = np.float64(Dyadic((8, 3), "residual_correlation/floored/V", exponent=-22).draw())  # (8, 3)
+    V = Dyadic((8, 3), "residual_correlation/floored/V", exponent=-22).draw().astype(np.float64)  # (8, 3)
     return {"projections": literal(V), "residual_variance": literal(2.0 ** -np.array([40, 33, 36, 20, 38, 31, 34, 28]))}
 
 

@@ -44,7 +44,7 @@ def literal(values: NDArray[Any]) -> Literal:
 
 def alike() -> tuple[Literal, Literal]:
     """Return vectors, and the same scaled, negated and shifted, each off a little in one place: (13, 24), (19, 24)."""
-    x = np.float64(vectors("alike/x", (13, 24)).draw())  # (13, 24)
+    x = vectors("alike/x", (13, 24)).draw().astype(np.float64)  # (13, 24)
     y = np.concatenate([x, x[:6]])  # (19, 24)
     y *= np.array([1, -1, 0.5, -4])[np.arange(19) % 4, None]
     y += np.array([0, 0, 1, -2, 0.5])[np.arange(19) % 5, None]
@@ -54,7 +54,7 @@ def alike() -> tuple[Literal, Literal]:
 
 def constant(name: str, n: int, every: int) -> Literal:
     """Return n vectors of which each `every`-th is constant; of a length that is a power of two: means are exact."""
-    x = np.float64(vectors(f"constant/{name}", (n, 32)).draw())  # (n, 32)
+    x = vectors(f"constant/{name}", (n, 32)).draw().astype(np.float64)  # (n, 32)
     x[::every] = np.array([0, 0.125, -3.5, 0, 96, 1])[np.arange(-(-n // every)) % 6, None]
     return literal(x)
 

@@ -52,9 +52,8 @@ def case(
 ) -> Case:
     """Return the case of the distances of some of the vectors `given`, (n, k); `distance` says if they are judged."""
     rows, columns = pairs
-    points = (
-        () if of_case.get("refuses") else checkpoints(*given.shape, (*rows.shape, *columns.shape), distance=distance)
-    )
+    block = (*rows.shape, *columns.shape)
+    points = () if of_case.get("refuses") else checkpoints(len(given), given.shape[1], block, distance=distance)
     return Case(
         name,
         {"vectors": literal(given), "rows": rows, "columns": columns},
