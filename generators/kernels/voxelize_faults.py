@@ -325,7 +325,7 @@ def grid_reversed(values: Array, grid: Any) -> Array:
 # --- bounds ----------------------------------------------------------------------------------------------------------
 
 
-def ends(formula: Callable[[Array, Array], tuple[Array, Array]]) -> Change:
+def ends(formula: Callable[[Array, Array], tuple[Array, ...]]) -> Change:
     """Return a change to the bounds: `formula(points, finite)` gives both ends, (B, 3)."""
 
     def change(plain: Any) -> None:
@@ -481,10 +481,10 @@ FAULTS = (
     Fault("bounds_of_coordinates", BOUNDS, "NaN and infinity leave out a coordinate, not the point", ends(lambda p, among: both(p, np.isfinite(p)))),
     Fault("bounds_ignore_nan_only", BOUNDS, "infinite coordinates count", ends(lambda p, among: both(p, ~np.isnan(p).any(-1, keepdims=True)))),
     Fault("bounds_of_nan", BOUNDS, "NaN wins", ends(lambda p, among: (p.min(1, initial=np.inf), p.max(1, initial=-np.inf)))),
-    Fault("bounds_of_all_clouds", BOUNDS, "the bounds of all clouds together", ends(lambda p, among: tuple(  # type: ignore[arg-type,return-value]
+    Fault("bounds_of_all_clouds", BOUNDS, "the bounds of all clouds together", ends(lambda p, among: tuple(
         np.broadcast_to(end, (p.shape[0], 3)) for end in (both(p, among)[0].min(0), both(p, among)[1].max(0))))),
     Fault("bounds_exchanged", BOUNDS, "the largest first", ends(lambda p, among: both(p, among)[::-1])),
-    Fault("bounds_empty_0", BOUNDS, "0 where there is no point", ends(lambda p, among: tuple(  # type: ignore[arg-type,return-value]
+    Fault("bounds_empty_0", BOUNDS, "0 where there is no point", ends(lambda p, among: tuple(
         np.where(np.isinf(end), 0, end) for end in both(p, among)))),
     # --- what must be refused
     Fault("mode_accepted", REFUSED, "an unknown mode counts", accepts(
