@@ -118,4 +118,5 @@ if __name__ == "__main__":
     os.chdir(find_repository(Path(__file__).parent).root)
     bench_commands()
     bench_compare()
-    subprocess.run([sys.executable, "-P", "tests/bench_rivals.py"], check=True)
+    for script in ("tests/bench_claims.py", "tests/bench_rivals.py"):
+        subprocess.run([sys.executable, "-P", script], check=True)

@@ -138,8 +138,9 @@ def _wrong_dtype(request: Request, checkpoint: Checkpoint, tensor: Tensor) -> st
     wanted = wanted_dtype(checkpoint, request.contract)
     if found == formats.lookup(wanted).dtype:
         return ""
-    promise = "" if checkpoint.dtype == "storage" else ", computed inside in its accumulation format"
-    return f"dtype {found.name}, but {request.contract.name}{promise} promises {wanted}"
+    if checkpoint.dtype == "accumulation":
+        return f"dtype {found.name}; under the contract {request.contract.name} it is computed inside, in {wanted}"
+    return f"dtype {found.name}; the contract {request.contract.name} stores in {wanted}"
 
 
 def _judge_values(
