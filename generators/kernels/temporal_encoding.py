@@ -39,20 +39,13 @@ def sinusoidal(x: torch.Tensor, positions: torch.Tensor, base: float) -> dict[st
 
 
 def delayed(
-    x: torch.Tensor,
-    stamps: torch.Tensor,
-    now: torch.Tensor,
-    jitter: torch.Tensor,
-    latency: float,
+    x: torch.Tensor, stamps: torch.Tensor, now: torch.Tensor, jitter: torch.Tensor, latency: float
 ) -> dict[str, torch.Tensor]:
     """Return the checkpoints of the mode `delayed`; of the nearest stamps argmin gives the first."""
     wanted = ticks(now) - ticks(np.array(latency)) - ticks(jitter)  # (B, T)
     sample = np.abs(ticks(stamps)[:, None, :] - wanted[:, :, None]).argmin(-1)  # (B, T)
     rows = torch.arange(x.shape[0])[:, None]  # (B, 1)
-    return {
-        "sample": torch.from_numpy(sample),
-        "output": x[rows, torch.from_numpy(sample)],
-    }
+    return {"sample": torch.from_numpy(sample), "output": x[rows, torch.from_numpy(sample)]}
 
 
 def ticks(times: Any) -> NDArray[np.int64]:
@@ -97,11 +90,7 @@ def encoding(given: Given, golden: Given) -> tuple[Any, ...] | None:
         columns = list(enumerate(in_decimal(given)))
         angles = [(float(int(p) * f % TURN), c) for p in given["positions"].flat for c, f in columns]
     wanted = np.array([math.cos(a) if c % 2 else math.sin(a) for a, c in angles]).reshape(given["x"].shape)
-    return (
-        np.stack([golden["encoding"], golden["output"]]),
-        np.stack([wanted, given["x"] + wanted]),
-        1e-12,
-    )
+    return (np.stack([golden["encoding"], golden["output"]]), np.stack([wanted, given["x"] + wanted]), 1e-12)
 
 
 def published(given: Given, golden: Given) -> tuple[Any, ...] | None:

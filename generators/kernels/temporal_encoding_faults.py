@@ -12,13 +12,7 @@ from karat.faults import Fault, wrap
 
 Array = Any
 Change = Callable[[Any], None]
-FREQUENCY, ENCODING, SAMPLE, OUTPUT, REFUSED = (
-    ("frequency",),
-    ("encoding",),
-    ("sample",),
-    ("output",),
-    ("refused",),
-)
+FREQUENCY, ENCODING, SAMPLE, OUTPUT, REFUSED = (("frequency",), ("encoding",), ("sample",), ("output",), ("refused",))
 
 # --- sinusoidal ------------------------------------------------------------------------------------------------------
 
@@ -144,18 +138,12 @@ def bisected(steps: int) -> Callable[[Array, Array], Array]:
     """Return the choice by `steps` steps of bisection, and then the nearer of two neighbours, the first of equal ones."""
 
     def formula(stamps: Array, wanted: Array) -> Array:
-        low, high = (
-            np.zeros(wanted.shape, np.int64),
-            np.full(wanted.shape, stamps.shape[1]),
-        )  # (B, T)
+        low, high = (np.zeros(wanted.shape, np.int64), np.full(wanted.shape, stamps.shape[1]))  # (B, T)
         for _ in range(steps):
             middle = (low + high) // 2
             earlier = np.take_along_axis(stamps, np.minimum(middle, stamps.shape[1] - 1), 1) < wanted
             searching = low < high
-            low, high = (
-                np.where(searching & earlier, middle + 1, low),
-                np.where(searching & ~earlier, middle, high),
-            )
+            low, high = (np.where(searching & earlier, middle + 1, low), np.where(searching & ~earlier, middle, high))
         near = np.clip(low[..., None] + np.arange(-1, 1), 0, stamps.shape[1] - 1)  # (B, T, 2)
         apart = np.abs(np.take_along_axis(stamps[:, None, :], near, 2) - wanted[..., None])
         found = np.take_along_axis(near, apart.argmin(-1)[..., None], 2)[..., 0]
@@ -176,10 +164,7 @@ def interpolated(plain: Any) -> None:
 
     def delayed(x: Array, stamps: Array, now: Array, jitter: Array, latency: float) -> dict[str, Array]:
         found = right(x, stamps, now, jitter, latency)
-        output, seen = (
-            plain.wide(found["output"]).copy(),
-            plain.seen(now, latency, jitter),
-        )
+        output, seen = (plain.wide(found["output"]).copy(), plain.seen(now, latency, jitter))
         for b, c in np.ndindex(x.shape[0], x.shape[2]):
             output[b, :, c] = np.interp(seen[b], stamps[b], plain.wide(x)[b, :, c])
         return {"sample": found["sample"], "output": plain.to_storage(output, x)}

@@ -38,10 +38,7 @@ def in_torch(plain: Any) -> None:
     """Compute as torch code does: exp of a multiple of the logarithm, even and odd columns filled apart, float32."""
 
     def with_encoding(x: Array, positions: Array, base: float) -> dict[str, Array]:
-        width, dtype = (
-            x.shape[-1],
-            torch.float64 if x.dtype == np.float64 else torch.float32,
-        )
+        width, dtype = (x.shape[-1], torch.float64 if x.dtype == np.float64 else torch.float32)
         angle_per_step = torch.exp(torch.arange(0, width, 2, dtype=dtype) * (-math.log(base) / width))  # (ceil(D/2),)
         angle = (
             torch.from_numpy(positions.astype(np.float64)).to(dtype)[..., None] * angle_per_step
@@ -74,11 +71,7 @@ def table_in_float64(plain: Any) -> None:
         table = right(rows, np.arange(length)[None], base)  # float64
         frequency, encoding = (table[name].astype(plain.wide(x).dtype) for name in ("frequency", "encoding"))
         encoding = encoding[0][positions]  # (B, T, D)
-        return {
-            "frequency": frequency,
-            "encoding": encoding,
-            "output": plain.added(x, encoding),
-        }
+        return {"frequency": frequency, "encoding": encoding, "output": plain.added(x, encoding)}
 
     plain.with_encoding = with_encoding
 
@@ -136,13 +129,7 @@ def by_interpolation(stamps: Array, wanted: Array) -> Array:
     if different.size == 1:
         return np.zeros(wanted.shape)
     ends = (0, different.size - 1)
-    line = interp1d(
-        different,
-        np.arange(different.size),
-        "nearest",
-        bounds_error=False,
-        fill_value=ends,
-    )
+    line = interp1d(different, np.arange(different.size), "nearest", bounds_error=False, fill_value=ends)
     return first[line(wanted).astype(int)]
 
 

@@ -56,7 +56,7 @@ BAD_ARRAYS = {
         "scores",
         "found['scores'] = found['scores'].astype('f8')",
         "dtype",
-        "dtype float64, but float32 promises float32",
+        "dtype float64; the contract float32 stores in float32",
     ),
     "float index": (
         "choice",

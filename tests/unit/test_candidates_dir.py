@@ -26,7 +26,7 @@ def test_a_contract_that_is_named_is_the_one_that_is_checked(toy):
     report = toy.check(f"dir:{toy.dump()}", contracts=["bfloat16"])
     assert report.counts == {"pass": 2, "dtype": 4}
     assert report.exit_code == 1
-    assert report.verdicts[0].text == "dtype float32, but bfloat16 promises bfloat16"
+    assert report.verdicts[0].text == "dtype float32; the contract bfloat16 stores in bfloat16"
 
 
 @pytest.mark.parametrize("file_format", FORMATS)

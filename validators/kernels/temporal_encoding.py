@@ -3,7 +3,6 @@
 Symbols: B batch, T tokens or queries, S samples, D width.
 """
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -61,23 +60,14 @@ def integers(name: str, count: int, low: int, high: int) -> list[int]:
 
 
 def literal(rows: Sequence[Sequence[Any]], dtype: str) -> Literal:
-    """Return the recipe of rows written out: what is not finite as text, for JSON has no word for it."""
-    return Literal(
-        tuple(tuple(v if math.isfinite(v) else str(v) for v in row) for row in rows),
-        dtype,
-    )
+    """Return the recipe of rows written out."""
+    return Literal(tuple(tuple(row) for row in rows), dtype)
 
 
 # --- sinusoidal ------------------------------------------------------------------------------------------------------
 
 
-def sinusoidal(
-    name: str,
-    about: str,
-    width: int,
-    positions: Sequence[Sequence[int]],
-    base: float = 10000.0,
-) -> Case:
+def sinusoidal(name: str, about: str, width: int, positions: Sequence[Sequence[int]], base: float = 10000.0) -> Case:
     """Return the case of these positions, (B, T), encoded in `width` channels."""
     B, T = len(positions), len(positions[0])
     return Case(
@@ -104,27 +94,7 @@ def sinusoidal_refused(name: str, refuses: str, x: Recipe, positions: Rows, **pa
     )
 
 
-FAR = (
-    255,
-    256,
-    257,
-    511,
-    512,
-    513,
-    999,
-    1000,
-    1001,
-    2047,
-    2049,
-    3071,
-    4095,
-    4097,
-    4999,
-    5000,
-    5001,
-    8191,
-    65535,
-)
+FAR = (255, 256, 257, 511, 512, 513, 999, 1000, 1001, 2047, 2049, 3071, 4095, 4097, 4999, 5000, 5001, 8191, 65535)
 
 
 def sinusoidal_cases() -> tuple[Case, ...]:
@@ -161,14 +131,7 @@ def sinusoidal_refusals() -> tuple[Case, ...]:
 
 
 def delayed(
-    name: str,
-    about: str,
-    stamps: Rows,
-    now: Rows,
-    jitter: Rows,
-    *,
-    latency: float = 0.0625,
-    width: int = 3,
+    name: str, about: str, stamps: Rows, now: Rows, jitter: Rows, *, latency: float = 0.0625, width: int = 3
 ) -> Case:
     """Return the case of these times, (B, S), (B, T) and (B, T)."""
     B, S, T = len(stamps), len(stamps[0]), len(now[0])
@@ -181,23 +144,13 @@ def delayed(
             "jitter": literal(jitter, "float64"),
         },
         {"mode": "delayed", "latency": latency},
-        (
-            Checkpoint("sample", (B, T), QUERIES[:2], dtype="integer"),
-            Checkpoint("output", (B, T, width), QUERIES),
-        ),
+        (Checkpoint("sample", (B, T), QUERIES[:2], dtype="integer"), Checkpoint("output", (B, T, width), QUERIES)),
         about=about,
         fixed=dict.fromkeys(("stamps", "now", "jitter"), "float64"),
     )
 
 
-def delayed_refused(
-    name: str,
-    refuses: str,
-    *,
-    x: Recipe | None = None,
-    mode: str = "delayed",
-    **times: Rows,
-) -> Case:
+def delayed_refused(name: str, refuses: str, *, x: Recipe | None = None, mode: str = "delayed", **times: Rows) -> Case:
     """Return a case with something wrong in the otherwise right inputs of two rows, five samples and three queries."""
     right: dict[str, Rows] = {
         "stamps": ((0.0, 0.25, 0.5, 0.75, 1.0), (0.0, 0.125, 0.5, 0.625, 1.0)),
@@ -216,12 +169,7 @@ def delayed_refused(
 
 
 def irregular(
-    name: str,
-    count: int,
-    start: float = 0.0,
-    step: float = 2.0**-10,
-    low: int = 3,
-    high: int = 40,
+    name: str, count: int, start: float = 0.0, step: float = 2.0**-10, low: int = 3, high: int = 40
 ) -> list[float]:
     """Return `count` stamps from `start` on, whose gaps are random multiples of `step`."""
     stamps, ticks = [], 0
@@ -245,14 +193,7 @@ def jitters(name: str, count: int) -> list[float]:
 def drawn(name: str, about: str, rows: Sequence[Sequence[float]], count: int, **options: Any) -> Case:
     """Return the case of `count` random queries to each row of stamps."""
     now = [times(f"{name}/{i}", row, count) for i, row in enumerate(rows)]
-    return delayed(
-        name,
-        about,
-        rows,
-        now,
-        [jitters(f"{name}/{i}", count) for i in range(len(rows))],
-        **options,
-    )
+    return delayed(name, about, rows, now, [jitters(f"{name}/{i}", count) for i in range(len(rows))], **options)
 
 
 def delayed_cases() -> tuple[Case, ...]:
@@ -280,11 +221,7 @@ def delayed_cases() -> tuple[Case, ...]:
 
 def delayed_refusals() -> tuple[Case, ...]:
     """Return what the mode `delayed` must refuse."""
-    nan, first, later = (
-        float("nan"),
-        (0.0, 0.25, 0.5, 0.75, 1.0),
-        (0.0, 0.5, 0.125, 0.625, 1.0),
-    )
+    nan, first, later = (float("nan"), (0.0, 0.25, 0.5, 0.75, 1.0), (0.0, 0.5, 0.125, 0.625, 1.0))
     three = ((0.3125, 0.625, 1.0),) * 3
     return (
         delayed_refused("unsorted", "stamps that decrease in the second row", stamps=(first, later)),

@@ -3,7 +3,6 @@
 Symbols: B batch, N points, F features, X × Y × Z the grid.
 """
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -71,10 +70,8 @@ def single(value: float) -> float:
 
 
 def nested(values: Any) -> Any:
-    """Turn nested lists into nested tuples; what is not finite becomes text, for JSON has no word for it."""
-    if isinstance(values, list):
-        return tuple(map(nested, values))
-    return values if math.isfinite(values) else str(values)
+    """Turn nested lists into nested tuples."""
+    return tuple(map(nested, values)) if isinstance(values, list) else values
 
 
 def literal(values: Any) -> Literal:
