@@ -95,9 +95,9 @@ class FaultyCandidate:
 
     def run(self, request: Request) -> Outputs | Failure:
         """Return the outputs of one case."""
-        for array in request.arrays.values():
-            array.setflags(write=False)  # the next candidate gets the same
-        given = inputs.nest(exchange.in_storage(request.case, request.arrays, request.contract))
+        stored = exchange.in_storage(request.case, request.arrays, request.contract)
+        # The next candidate gets the same arrays: what one writes into its inputs must not reach it.
+        given = inputs.nest({n: array.copy() if array.size <= _LARGEST_CASE else array for n, array in stored.items()})
         try:
             with np.errstate(all="ignore"):  # a fault may divide by zero; karat says so in its own words
                 returned = self._call(**given, **request.case.params)
