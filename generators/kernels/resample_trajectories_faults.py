@@ -153,8 +153,8 @@ def weight(formula: Callable[[Array, Array, Array, Array], Array]) -> Change:
 
 
 def ratio(formula: Callable[[Array, Array], Array]) -> Change:
-    """Return a change to the division: `formula(distance, gap)`."""
-    change: Change = wrap(ratio=lambda _: formula)
+    """Return a change to the division: `formula(distance, gap)` where stamps are not equal."""
+    change: Change = wrap(ratio=lambda _: lambda distance, gap: np.where(gap == 0, 0, formula(distance, gap)))
     return change
 
 
@@ -367,14 +367,14 @@ FAULTS = (
     Fault("rebased_by_last_stamp", TIMES, "rebased by the last stamp", rebased(lambda s, t: (s[:, -1:], s[:, -1:]))),
     Fault("shared_stamps_read_as_rows", (*SOURCE_TIMES, *INDEX), "stamps shared by all rows, stride 0, read as (B, S)", as_dense("source_times")),  # M14
     Fault("shared_targets_read_as_rows", (*TARGET_TIMES, *INDEX), "targets shared by all rows, stride 0, read as (B, T)", as_dense("target_times")),  # M14
-    Fault("stamps_of_first_row", (*TIMES, *INDEX), "the stamps of the first row for all", given(source_times=first_row)),
+    Fault("stamps_of_first_row", (*TIMES, *INDEX, *REFUSED), "the stamps of the first row for all", given(source_times=first_row)),
     Fault("targets_of_first_row", (*TARGET_TIMES, *INDEX), "the targets of the first row for all", given(target_times=first_row)),
     # --- intervals
     Fault("first_512_stamps", INDEX, "only the first 512 stamps are looked at", wrap(interval_index=lambda right: lambda times, t: right(times[:, :512], t))),  # M5
     Fault("bisect_10_steps", INDEX, "a bisection of 10 steps", index(bisected(10))),  # M6
     Fault("bisect_12_steps", INDEX, "a bisection of 12 steps", index(bisected(12))),  # M6
     Fault("by_position", (*INDEX, *WEIGHT), "interpolated by position, whatever the times", by_position),  # M7
-    Fault("before_equal_stamps", INDEX, "the last stamp before the target, not at it", index(lambda i, s, t: np.where(np.isnan(t), i, clipped(searched(s, t, "left") - 1, s)))),  # M9
+    Fault("before_equal_stamps", (*INDEX, *GRADIENT), "the last stamp before the target, not at it", index(lambda i, s, t: np.where(np.isnan(t), i, clipped(searched(s, t, "left") - 1, s)))),  # M9
     Fault("first_of_equal_stamps", INDEX, "the first of equal stamps instead of the last", index(first_of_equal)),  # M9
     Fault("index_early", INDEX, "the interval before the right one", index(lambda i, s, t: clipped(i - 1, s))),
     Fault("index_up_to_last", INDEX, "the last sample begins an interval", index(lambda i, s, t: np.clip(searched(s, t, "right") - 1, 0, s.shape[1] - 1))),
@@ -383,9 +383,9 @@ FAULTS = (
     Fault("one_sample_before", INDEX, "the interval of a single sample begins at -1", index(lambda i, s, t: i - (s.shape[1] == 1))),  # M3
     Fault("one_sample_raises", (), "a single sample raises", raising(lambda x, _: x.shape[1] == 1, "index 1 is out of bounds")),  # M3
     # --- weights
-    Fault("extrapolated_right", WEIGHT, "extrapolated after the last sample", beyond(lambda t, left, right: t > right)),  # M1
+    Fault("extrapolated_right", (*WEIGHT, *GRADIENT), "extrapolated after the last sample", beyond(lambda t, left, right: t > right)),  # M1
     Fault("extrapolated_left", WEIGHT, "extrapolated before the first sample", beyond(lambda t, left, right: t < left)),
-    Fault("extrapolated_both", WEIGHT, "extrapolated at both ends", beyond(lambda t, left, right: (t < left) | (t > right))),  # M2
+    Fault("extrapolated_both", (*WEIGHT, *GRADIENT), "extrapolated at both ends", beyond(lambda t, left, right: (t < left) | (t > right))),  # M2
     Fault("gap_plus_1e-8", WEIGHT, "1e-8 added to the gap", ratio(lambda d, gap: d / (gap + 1e-8))),  # M4
     Fault("gap_at_least_1e-8", WEIGHT, "gaps of at least 1e-8", ratio(lambda d, gap: d / np.maximum(gap, 1e-8))),  # M4
     Fault("gap_at_least_1e-6", WEIGHT, "gaps of at least 1e-6", ratio(lambda d, gap: d / np.maximum(gap, 1e-6))),  # M4

@@ -23,24 +23,24 @@ index, mixed, weight, gradient, clipped = faults.index, faults.mixed, faults.wei
 
 
 def two_sum(right: Any) -> Any:
-    """Rebase in pairs of float32, as a device without float64 does, with what rounding lost."""
+    """Rebase in triples of float32, as a device without float64 does, with what rounding lost (Knuth's two-sum)."""
+
+    def parts(times: Array) -> tuple[Array, Array, Array]:
+        upper = np.float32(times)
+        middle = np.where(np.isfinite(times), times - upper, 0).astype(np.float32)
+        return upper, middle, np.where(np.isfinite(times), times - upper - middle, 0).astype(np.float32)
 
     def rebase(source_times: Array, target_times: Array, dtype: Any) -> tuple[Array, Array]:
         if dtype == np.float64:
-            return right(source_times, target_times, dtype)
-        first = source_times[:, :1]
-        high, low = (
-            np.float32(first),
-            np.float32(first - np.float32(first)),
-        )  # (B, 1): what float64 stamps since 1970 need
+            return right(source_times, target_times, dtype)  # type: ignore[no-any-return]
+        of_first = parts(source_times[:, :1])
 
         def rebased(times: Array) -> Array:
-            upper = np.float32(times)
-            lower = np.where(np.isfinite(times), times - upper, 0).astype(np.float32)
-            total = upper - high
-            back = total - upper
-            lost = np.where(np.isfinite(total), (upper - (total - back)) + (-high - back), 0)  # Knuth's two-sum
-            return total + (lost + (lower - low))
+            (upper, middle, lower), (high, mean, low) = parts(times), of_first
+            total = middle - mean
+            back = total - middle
+            lost = (middle - (total - back)) + (-mean - back)
+            return ((upper - high) + total) + (lost + (lower - low))
 
         return rebased(source_times), rebased(target_times)
 
@@ -174,8 +174,9 @@ def scipy_interp1d(times: Array, targets: Array, x: Array, plainly: Callable[[],
     """Interpolate with scipy.interpolate.interp1d where it can, and clamp."""
     if not scipy_suits(times, x):
         return plainly()
-    line = scipy.interpolate.interp1d(times, x, axis=0, bounds_error=False, fill_value=(x[0], x[-1]))
-    return np.asarray(line(targets))
+    x = x.astype(np.float64)
+    line = scipy.interpolate.interp1d(times.astype(np.float64), x, axis=0, bounds_error=False, fill_value=(x[0], x[-1]))
+    return np.asarray(line(targets.astype(np.float64)))
 
 
 def scipy_spline(times: Array, targets: Array, x: Array, plainly: Callable[[], Array]) -> Array:
@@ -281,7 +282,7 @@ def reversed_targets(plain: Any) -> None:
 
 
 FORMULATIONS = (
-    Formulation("two_sum", "rebased in pairs of float32", wrap(rebased=two_sum)),
+    Formulation("two_sum", "rebased in triples of float32", wrap(rebased=two_sum)),
     Formulation("from_float64", "intervals and weights from float64 times, not rebased", from_float64),
     Formulation("counted", "intervals by counting", index(counted)),
     Formulation("merged", "intervals by two pointers over sorted targets", index(merged)),
@@ -291,8 +292,6 @@ FORMULATIONS = (
     Formulation("clamped_targets", "targets clipped to their interval, then divided", weight(clamped)),
     Formulation("lerp", "x[i] + w (x[i + 1] - x[i]) where both are finite",
                 where_finite(lambda left, right, w: left + w * (right - left))),
-    Formulation("lerp_from_right", "x[i + 1] - (1 - w) (x[i + 1] - x[i]) where both are finite",
-                where_finite(lambda left, right, w: right - (1 - w) * (right - left))),
     Formulation("fused", "two fused multiply-adds", where_finite(fused)),
     Formulation("torch_lerp", "torch.lerp where both are finite", where_finite(torch_lerp)),
     Formulation("numpy_interp", "numpy.interp", by_rows(numpy_interp)),

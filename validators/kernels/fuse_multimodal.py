@@ -114,7 +114,7 @@ def fixed(inputs: Mapping[str, Recipe], dtype: str) -> dict[str, str]:
     return {name: dtype for name in inputs if name.endswith("times")}
 
 
-def refused(name: str, why: str, contracts: tuple[str, ...] = (), **given: Any) -> Case:
+def refused(name: str, why: str, **given: Any) -> Case:
     """Return a case of three streams, right but for what is given, that must be refused; None leaves an input out.
 
     A tuple of lengths stands for a random array or for rising stamps, a name for a format that is kept.
@@ -139,7 +139,7 @@ def refused(name: str, why: str, contracts: tuple[str, ...] = (), **given: Any) 
             inputs[argument] = literal(np.broadcast_to(np.arange(math.prod(value[-1:])), value) if value else 1.0)
         else:
             inputs[argument] = Dyadic(value, f"{SUITE_NAME}/{name}/{argument}", exponent=-5)
-    return Case(name, inputs, {}, (), refuses=why, contracts=contracts, fixed=fixed(inputs, "float64") | kept)
+    return Case(name, inputs, {}, (), refuses=why, fixed=fixed(inputs, "float64") | kept)
 
 
 def rates() -> tuple[Case, ...]:
@@ -352,7 +352,6 @@ def values() -> tuple[Case, ...]:
 
 FALLING: list[list[float]] = [[0.0, 1, 2, 3, 4, 5], [0, 1, 2, 3, 4, 5], [0, 1, 3, 2, 4, 5]]
 NAN_STAMP = [[0.0, 1, 2, 3, 4, 5], [0, 1, math.nan, 3, 4, 5], [0, 1, 2, 3, 4, 5]]
-HALVES = ("bfloat16-once", "float16-once")
 
 REFUSED = (
     refused("refused-falling-vision", "times of vision that fall", vision_times=[row[:5] for row in FALLING]),
@@ -368,7 +367,7 @@ REFUSED = (
     refused("refused-no-samples", "no samples of force", force=(3, 0, 3), force_times=(3, 0)),
     refused("refused-times-missing", "force without its times", force_times=None),
     refused("refused-force-missing", "times of force without force", force=None),
-    refused("refused-formats", "force in float32, the others in 16 bits", HALVES, force="float32"),
+    refused("refused-formats", "force in float64, the others in another format", force="float64"),
 )
 
 CASES = (*rates(), *lengths(), *values(), *REFUSED)

@@ -342,6 +342,7 @@ def size_cases() -> tuple[Case, ...]:
         long(513),
         long(1000),
         long(4097),
+        long(5003),
     )
 
 
