@@ -139,7 +139,8 @@ def refused(name: str, why: str, **given: Any) -> Case:
             inputs[argument] = literal(np.broadcast_to(np.arange(math.prod(value[-1:])), value) if value else 1.0)
         else:
             inputs[argument] = Dyadic(value, f"{SUITE_NAME}/{name}/{argument}", exponent=-5)
-    return Case(name, inputs, {}, (), refuses=why, fixed=fixed(inputs, "float64") | kept)
+    narrow = CONTRACTS[1:] if kept else ()  # float32 is what is kept
+    return Case(name, inputs, {}, (), refuses=why, fixed=fixed(inputs, "float64") | kept, contracts=narrow)
 
 
 def rates() -> tuple[Case, ...]:
@@ -367,7 +368,7 @@ REFUSED = (
     refused("refused-no-samples", "no samples of force", force=(3, 0, 3), force_times=(3, 0)),
     refused("refused-times-missing", "force without its times", force_times=None),
     refused("refused-force-missing", "times of force without force", force=None),
-    refused("refused-formats", "force in float64, the others in another format", force="float64"),
+    refused("refused-formats", "force in float32, the others in 16 bits", force="float32"),
 )
 
 CASES = (*rates(), *lengths(), *values(), *REFUSED)
