@@ -32,7 +32,7 @@ def two_sum(right: Any) -> Any:
 
     def rebase(source_times: Array, target_times: Array, dtype: Any) -> tuple[Array, Array]:
         if dtype == np.float64:
-            return right(source_times, target_times, dtype)  # type: ignore[no-any-return]
+            return right(source_times, target_times, dtype)
         of_first = parts(source_times[:, :1])
 
         def rebased(times: Array) -> Array:
