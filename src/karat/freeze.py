@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from karat import goldens, inputs, sources
-from karat.errors import FreezeError, KaratError
+from karat.errors import FreezeError, KaratError, UsageError
 from karat.faults import load_faults
 from karat.freeze_case import (
     WITNESS_LIMIT,
@@ -192,6 +192,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         repository = find_repository()
+        if not Path.cwd().resolve().is_relative_to(repository.root):
+            raise UsageError(f"{Path.cwd()} stands in no repository; a freeze writes, so go to the one that you mean")
         names = options.suites or [name for name in repository.suites if "@" not in name]
         if options.weights and len(names) != 1:
             parser.error("--weights needs exactly one SUITE")

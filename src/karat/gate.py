@@ -161,7 +161,12 @@ def _chain_findings(repository: Repository, suite: Suite, frozen: GoldenSet, tol
             change = "is gone" if file not in current else "is new" if file not in recorded else "was edited"
             message = f"{file} {change} since the goldens were frozen; run: {freeze_command(suite.name)}"
             findings.append(Finding("stale", suite.name, None, None, file, message))
-    if frozen.manifest["noise"] is not None and frozen.manifest["method"] != sources.method(suite, tolerances):
+    measured = (
+        frozen.manifest["signatures"]
+        or frozen.manifest["certain"]
+        or any("noise" in row for row in frozen.goldens.values())
+    )
+    if measured and frozen.manifest["method"] != sources.method(suite, tolerances):
         message = (
             "a contract in tolerances.toml, what counts as visible there, or karat's way of measuring noise changed"
             f" since the goldens were frozen; run: {freeze_command(suite.name)}"

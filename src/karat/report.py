@@ -79,6 +79,8 @@ def _case_line(report: Report, verdicts: Sequence[Verdict]) -> str:
     used = max((v.used for v in verdicts if v.status == "pass"), default=0.0)
     reason = f": {first.text}" if set(counts) == {"unsupported"} else ""
     share = f"; at most {used:.0%} of the tolerance used" if counts.get("pass") and len(counts) == 1 else ""
+    if first.status == "pass" and first.text:  # what a candidate said to inputs that it had to refuse
+        share = f"; it refused: {first.text.strip().splitlines()[-1]}"
     return f"{first.suite}/{first.case}/{first.contract}: {_count_text(counts)}{share}{reason}"
 
 

@@ -217,3 +217,10 @@ def test_verify_of_a_missing_set_is_exit_code_3(toy, capsys):
     assert freeze.main(["toy", "--verify"]) == 3
     assert "small.safetensors does not exist" in capsys.readouterr().err
     assert toy.tree() == before
+
+
+def test_nothing_is_frozen_from_outside_a_repository(tmp_path, monkeypatch, capsys):
+    """The repository that karat is installed from must not be written from just anywhere."""
+    monkeypatch.chdir(tmp_path)
+    assert freeze.main(["toy"]) == 2
+    assert "stands in no repository" in capsys.readouterr().err

@@ -51,7 +51,8 @@ def edges(points: Recipe, levels: Recipe, separations: Recipe, scopes: list[list
     radius = np.maximum(np.ldexp(1.0, levels.draw() + 1), separations.draw())
     near = np.square(x[:, None] - x).sum(-1) <= np.square(np.minimum(radius[:, None], radius))
     sets = [set(scope) for scope in scopes]
-    return sum(i != j and near[i, j] and not sets[i].isdisjoint(sets[j]) for i in range(len(x)) for j in range(len(x)))
+    joined = (near[i, j] and not sets[i].isdisjoint(sets[j]) for i in range(len(x)) for j in range(len(x)) if i != j)
+    return int(sum(joined))
 
 
 def scope_inputs(scopes: list[list[int]]) -> dict[str, Recipe]:
