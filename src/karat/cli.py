@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -68,7 +69,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     run = {"list": _list, "export": _export, "check": _check, "gate": _gate, "evidence": _evidence}[options.command]
     try:
-        return run(find_repository(), options)
+        code = run(find_repository(), options)
+        sys.stdout.flush()  # here, where it is known what to do when nobody reads
     except KaratError as error:
         print(f"karat: {error}", file=sys.stderr)
         return error.exit_code
@@ -76,8 +78,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("karat: interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:  # `karat list | head`
-        sys.stderr.close()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what Python flushes when it ends
         return 0
+    return code
 
 
 def _selected(repository: Repository, options: argparse.Namespace) -> Selection:

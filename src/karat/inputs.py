@@ -138,8 +138,8 @@ def describe(recipe: Recipe) -> dict[str, Any]:
 
 def _named(value: Any) -> Any:
     """Return a value with NaN and infinities as text: JSON has no numbers for them."""
-    if isinstance(value, (list, tuple)):
-        return [_named(item) for item in value]
+    if isinstance(value, tuple):
+        return tuple(_named(item) for item in value)
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 

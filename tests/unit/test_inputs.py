@@ -229,5 +229,5 @@ def test_integers_have_the_dtype_that_is_declared():
 def test_numbers_that_json_lacks_are_written_by_name():
     """NaN and infinities of a literal are text in a manifest, at any depth."""
     found = inputs.describe(inputs.Literal(((1.0, float("nan")), (float("-inf"), 2.0)), "float64"))
-    assert found["values"] == [[1.0, "nan"], ["-inf", 2.0]]
+    assert found["values"] == ((1.0, "nan"), ("-inf", 2.0))
     json.dumps(found, allow_nan=False)
