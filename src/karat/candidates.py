@@ -433,7 +433,8 @@ class NullCandidate:
         for checkpoint in request.case.checkpoints:
             if checkpoint.dtype == "refusal":
                 continue  # it answers
-            array = self._worthless(request, checkpoint)
+            with np.errstate(invalid="ignore"):  # NaN of another golden may become an integer
+                array = self._worthless(request, checkpoint)
             if array is None:
                 helpless.append(checkpoint.name)
             else:

@@ -13,6 +13,9 @@ from karat.verdicts import Verdict
 
 REPOSITORY = find_repository(Path(__file__).parent)
 
+# At inducing points the residual variance is the jitter: a correct float32 computation has no digit of a correlation there.
+KNOWN = {("zeros", "residual_correlation/inducing-queries/float32/correlation")}
+
 
 def no_wrong_version(kind: str, verdict: Verdict) -> bool:
     """Say whether a golden has no wrong version of this kind: it is empty, or all one value, or all 0 to begin with."""
@@ -29,7 +32,7 @@ def test_every_golden_rejects(kind: str, contract: str) -> None:
     report = check(REPOSITORY, open_candidate(f"null:{kind}"), Selection(), contracts=[contract])
     assert report.verdicts
     wrong = ("mismatch", "missing-output", "nonfinite", "unsupported")
-    assert [v.name for v in report.verdicts if v.status not in wrong] == []
+    assert [v.name for v in report.verdicts if v.status not in wrong and (kind, v.name) not in KNOWN] == []
     helpless = [verdict for verdict in report.verdicts if verdict.status == "unsupported"]
     assert [verdict.name for verdict in helpless if not no_wrong_version(kind, verdict)] == []
     assert report.exit_code == 1
