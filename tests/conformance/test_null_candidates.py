@@ -13,7 +13,7 @@ from karat.verdicts import Verdict
 
 REPOSITORY = find_repository(Path(__file__).parent)
 
-# At inducing points the residual variance is the jitter: a correct float32 computation has no digit of a correlation there.
+# At inducing points the residual variance is the jitter: correct float32 has no digit of a correlation there.
 KNOWN = {("zeros", "residual_correlation/inducing-queries/float32/correlation")}
 
 
