@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-_BLOCK = 1 << 17  # elements: long enough that threads seldom wait for each other, short enough for the cache
-_DOT = 1 << 13  # elements: for longer ones BLAS starts threads, which cost more than they bring
+_BLOCK = 1 << 15  # elements: long enough to pay for the calls of NumPy, short enough for the cache
+_DOT = 1 << 12  # elements: for longer ones BLAS starts threads, which cost more than they bring
 _PART = 1 << 21  # elements that one thread takes at a time
 _JOINT = 1 << 20  # elements: for fewer a table of two scales does not pay
 _MOST_THREADS = 4  # each has working arrays of a few megabytes
@@ -89,6 +89,8 @@ class Predicted:
 @dataclass(frozen=True)
 class Statistics:
     """What one pass over candidate and golden finds; everything but the counts is of the elements finite on both sides.
+
+    Counts and maxima but `max_sigma` are exact to float64; what is a sum or in sigma, to about a millionth.
 
     Attributes:
         elements: number of elements judged.
@@ -227,7 +229,10 @@ class _Totals:
 
 @dataclass(frozen=True)
 class _Work:
-    """Working arrays of one thread, for a block: allocating them anew costs more than a pass over them."""
+    """Working arrays of one thread, for a block: allocating them anew costs more than a pass over them.
+
+    `index` is the memory of `error`, which is done with when codes are looked up: all must fit into the cache.
+    """
 
     error: Floats
     index: NDArray[np.intp]
@@ -235,15 +240,17 @@ class _Work:
     y: Singles
     first: Singles
     second: Singles
+    third: Singles
 
     @classmethod
     def of(cls, size: int) -> _Work:
         """Allocate them."""
-        return cls(np.empty(size), np.empty(size, np.intp), *np.empty((4, size), np.float32))
+        error = np.empty(size)
+        return cls(error, error.view(np.intp)[:size], *np.empty((5, size), np.float32))
 
     def cut(self, size: int) -> _Work:
         """Return the first `size` elements of each."""
-        return _Work(*(array[:size] for array in vars(self).values()))
+        return self if size == self.error.size else _Work(*(array[:size] for array in vars(self).values()))
 
 
 class _Weights:
@@ -270,7 +277,7 @@ class _Weights:
 
     def of(self, cut: slice, work: _Work) -> Singles:
         """Return the weights of some elements, in a working array."""
-        weights, variances = work.first, work.second
+        weights, variances = work.first, work.third
         if self._only is not None:
             return self._only.take(_index(self._codes[0], cut, work), out=weights, mode="clip")
         variances.fill(self._floor)
@@ -332,24 +339,49 @@ class _Plan:
         if counted is not None and counted.all():
             counted = None
         totals.elements += y.size if counted is None else int(np.count_nonzero(counted))
-        square = _dot(error, error)
-        if not math.isfinite(square):
+        held, sums = False, [math.nan]
+        if counted is None and not self.exact_zeros:
+            held, sums = self._sums(error, y, work)
+        if not math.isfinite(sums[0]):  # or not known yet
+            y, counted = self._set_aside(totals, error, y, counted, start)
+            held, sums = self._sums(error, y, work)
+        totals.finite += y.size if counted is None else int(np.count_nonzero(counted))
+        self._magnitudes(totals, error, y, work if held else None)
+        if isinstance(self.allowance, Predicted) and self.weights is not None:
+            sums += self._in_sigma(totals, self.weights, self.allowance, y, counted, start, work)
+        elif isinstance(self.allowance, Flat):
+            allowed = np.abs(y) * self.allowance.rtol + self.allowance.atol
+            self._peak(totals, np.where(error == 0, 0, np.abs(error) / allowed), 1.0, start)
+        totals.sums[: len(sums)] += sums
+
+    def _sums(self, error: Floats, y: Floats, work: _Work) -> tuple[bool, list[float]]:
+        """Write error and golden in float32; return whether it holds them, and the sums of e e, e y and y y."""
+        held = False
+        try:
+            with np.errstate(over="raise", under="raise"):
+                _narrow(error, self.factor, work.e)
+                _narrow(y, self.factor, work.y)
+                held = True
+                products = _dot(work.e, work.e), _dot(work.e, work.y), _dot(work.y, work.y)
+                return held, [product / self.factor / self.factor for product in products]
+        except FloatingPointError:
+            if not held:
+                _narrow(error, self.factor, work.e)
+                _narrow(y, self.factor, work.y)
+        return held, [_dot(error, error), _dot(error, y), _dot(y, y)]
+
+    def _set_aside(
+        self, totals: _Totals, error: Floats, y: Floats, counted: NDArray[np.bool_] | None, start: int
+    ) -> tuple[Floats, NDArray[np.bool_] | None]:
+        """Judge what is not judged by its size, and make its error 0; return the golden and which elements remain."""
+        if not math.isfinite(_dot(error, error)):
             counted = self._set_nonfinite_aside(totals, y, counted, start)
         if counted is not None:
             y = np.where(counted, y, 0)
             error[~counted] = 0  # and so changes no sum
-            square = _dot(error, error)
-        if self.exact_zeros and self._set_leaks_aside(totals, error, y, start):
-            square = _dot(error, error)
-        totals.finite += y.size if counted is None else int(np.count_nonzero(counted))
-        held = _narrowed(error, self.factor, work.e) & _narrowed(y, self.factor, work.y)
-        self._magnitudes(totals, error, y, work if held else None)
-        totals.sums[:3] += square, _dot(error, y), _dot(y, y)
-        if isinstance(self.allowance, Predicted) and self.weights is not None:
-            self._in_sigma(totals, self.weights, self.allowance, error, y, counted, start, work)
-        elif isinstance(self.allowance, Flat):
-            allowed = np.abs(y) * self.allowance.rtol + self.allowance.atol
-            self._peak(totals, np.where(error == 0, 0, np.abs(error) / allowed), 1.0, start)
+        if self.exact_zeros:
+            self._set_leaks_aside(totals, error, y, start)
+        return y, counted
 
     def _set_nonfinite_aside(
         self, totals: _Totals, y: Floats, counted: NDArray[np.bool_] | None, start: int
@@ -366,8 +398,8 @@ class _Plan:
             totals.first_nonfinite = start + int(wrong.argmax())
         return both & counted
 
-    def _set_leaks_aside(self, totals: _Totals, error: Floats, y: Floats, start: int) -> bool:
-        """Count what is not 0 where nothing else will do, and take it out of the error; say whether there is any."""
+    def _set_leaks_aside(self, totals: _Totals, error: Floats, y: Floats, start: int) -> None:
+        """Count what is not 0 where nothing else will do, and take it out of the error."""
         leaks = np.flatnonzero((y == 0) & (error != 0))
         if leaks.size:
             largest = leaks[int(np.abs(error[leaks]).argmax())]
@@ -376,7 +408,6 @@ class _Plan:
             if totals.peak < math.inf:
                 totals.peak, totals.worst = math.inf, start + int(largest)
             error[leaks] = 0
-        return leaks.size > 0
 
     def _magnitudes(self, totals: _Totals, error: Floats, y: Floats, work: _Work | None) -> None:
         """Find the largest errors: in float64, of the elements that by their values in float32 may have them."""
@@ -396,7 +427,7 @@ class _Plan:
         # The error in such powers is no less than the relative error, nor than that in units in the last place.
         magnitude /= work.second
         known = min(totals.max_rel, totals.max_ulp / self.ulp_scale)
-        larger = np.flatnonzero(magnitude > known * (1 - _ROUNDED))
+        larger = (magnitude > known * (1 - _ROUNDED)).nonzero()[0]
         if larger.size > y.size // 8:
             self._quotients(totals, error, y)
         elif larger.size:
@@ -429,18 +460,18 @@ class _Plan:
         totals: _Totals,
         weights: _Weights,
         allowance: Predicted,
-        error: Floats,
         y: Floats,
         counted: NDArray[np.bool_] | None,
         start: int,
         work: _Work,
-    ) -> None:
-        """Judge by sigma, in float32."""
-        cut = slice(start, start + y.size)
-        weight, share = weights.of(cut, work), work.e
+    ) -> list[float]:
+        """Judge by sigma, in float32; return the sums of z z, w e y, w y y and z."""
+        cut, share = slice(start, start + y.size), work.e
         if allowance.interval is not None:
             share = work.second
-            _narrowed(self._outside(allowance.interval, y, cut, error), self.factor, share)
+            _narrow(self._outside(allowance.interval, y, cut, work.error), self.factor, share)
+        weight = weights.of(cut, work)  # and the error in float64 is no more
+        if allowance.interval is not None:
             share *= weight
             rounding = (np.square(allowance.last_relative * y) + allowance.last_floor**2) * self.factor**2
             weight /= np.sqrt(1 + rounding * np.square(weight, dtype=np.float64)).astype(np.float32)
@@ -452,7 +483,7 @@ class _Plan:
         sums = _row_squares(rows)
         self.row_sums[place] += sums
         self.row_counts[place] += rows.shape[1] if counted is None else counted.reshape(rows.shape).sum(1)
-        totals.sums[3:] += sums.sum(dtype=np.float64), _dot(work.e, work.y), _dot(work.y, work.y), _sum(work.e)
+        return [float(np.add.reduce(sums, dtype=np.float64)), _dot(work.e, work.y), _dot(work.y, work.y), _sum(work.e)]
 
     def _outside(self, interval: tuple[Floats, Floats], y: Floats, cut: slice, error: Floats) -> Floats:
         """Return the distance from the golden to what rounds to the candidate's value, signed as the error."""
@@ -559,35 +590,22 @@ def _threads() -> int:
     return min(available, _MOST_THREADS)
 
 
-def _narrowed(values: Floats, factor: float, out: Singles) -> bool:
-    """Write factor * values; return False where float32 does not hold each of them to its precision."""
-    try:
-        with np.errstate(over="raise", under="raise"):
-            _narrow(values, factor, out)
-    except FloatingPointError:
-        _narrow(values, factor, out)
-        return False
-    return True
-
-
 def _narrow(values: Floats, factor: float, out: Singles) -> None:
     np.copyto(out, values if factor == 1 else values * factor, casting="same_kind")
 
 
 def _dot(first: NDArray[Any], second: NDArray[Any]) -> float:
     """Return the sum of products of two arrays of one length."""
-    if first.size <= _DOT:
-        return float(first @ second)
     whole = first.size // _DOT * _DOT
-    rows = np.vecdot(first[:whole].reshape(-1, _DOT), second[:whole].reshape(-1, _DOT))
-    return float(rows.sum(dtype=np.float64)) + float(first[whole:] @ second[whole:])
+    rows = np.vecdot(first[:whole].reshape(-1, _DOT), second[:whole].reshape(-1, _DOT)).tolist()
+    return math.fsum(rows) if whole == first.size else math.fsum([*rows, float(first[whole:] @ second[whole:])])
 
 
 def _sum(values: Singles) -> float:
     """Return the sum of an array."""
     whole = values.size // _DOT * _DOT
-    rows = np.vecdot(values[:whole].reshape(-1, _DOT), _ONES[:_DOT])
-    return float(rows.sum(dtype=np.float64)) + float(values[whole:] @ _ONES[: values.size - whole])
+    rows = np.vecdot(values[:whole].reshape(-1, _DOT), _ONES[:_DOT]).tolist()
+    return math.fsum(rows) + float(values[whole:] @ _ONES[: values.size - whole])
 
 
 def _row_squares(rows: Singles) -> NDArray[Any]:

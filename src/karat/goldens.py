@@ -205,12 +205,12 @@ class GoldenSet:
         rows = self._signature_rows.get((case, checkpoint), [])
         if not rows:
             return []
-        codes = self.part(case, SIGNATURES)
+        codes = self.part(case, SIGNATURES)[checkpoint].load()  # (faults, n)
         return [
             Signature(
                 fault=row["fault"],
                 text=self.fault_texts[row["fault"]],
-                direction=_direction(codes[f"{checkpoint}/{row['fault']}"].load(), row["top"]),
+                direction=_direction(codes[row["index"]], row["top"]),
                 errors=row["errors"],
             )
             for row in rows
@@ -364,10 +364,12 @@ def _exchange(first: Path, second: Path) -> bool:
 def generator_files(repository: Repository, suite: Suite) -> list[Path]:
     """Return the sources that the goldens of `suite` depend on beside its contract.
 
-    The generator, what generators share (`generators/**/_*.py`), the faults, and the bundled plain candidate, the
-    witness, in which they are planted.
+    The generator, what generators share (`_*.py` in its folder and those above it), the faults, and the bundled plain
+    candidate, the witness, in which they are planted.
     """
-    shared = sorted((repository.root / "generators").rglob("_*.py"))
+    top = repository.root / "generators"
+    folders = [path for path in repository.generator(suite.name).parents if path.is_relative_to(top)]
+    shared = sorted(path for folder in folders for path in folder.glob("_*.py"))
     faults = [path for path in [repository.faults(suite.name)] if path.is_file() and "@" not in suite.name]
     return [repository.generator(suite.name), *shared, *faults, repository.plain(suite.name)]
 

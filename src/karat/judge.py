@@ -19,6 +19,7 @@ from karat.diagnoses import explain_mismatch, find_fault
 from karat.errors import CandidateError, GoldenError
 from karat.exact import compare_exactly, tied_indices
 from karat.exchange import Outputs, wanted_dtype
+from karat.finer import finer_text
 from karat.goldens import freeze_command
 from karat.suites import Checkpoint
 from karat.tensors import Tensor, of_array
@@ -152,6 +153,7 @@ def _judge_values(
     row: Tolerance | Limits | None = None
     tests: tuple[Test, ...] = ()
     rms = float(request.goldens.goldens[request.case.name, checkpoint.judged_by or checkpoint.name]["rms"])
+    note = ""
     if checkpoint.floating:
         everywhere = judged
         judged = _still_following(request, checkpoint, golden.shape, outcome, judged, tolerances)
@@ -170,6 +172,8 @@ def _judge_values(
             tests = _tests(request, checkpoint, statistics, row)
             if judged is not everywhere:  # the noise of gain and bias was measured over all elements
                 tests = tuple(test for test in tests if test.name not in ("gain", "bias"))
+        if isinstance(allowance, Predicted) and statistics.max_ulp <= 1 and not statistics.mismatched:
+            note = finer_text(candidate.astype(np.float64), golden, judged, allowance, request.contract)
     else:
         row, accepted = _ties(request, checkpoint, candidate, golden, tolerances)
         statistics = compare_exactly(candidate, golden, accepted=accepted, judged=judged)
@@ -177,7 +181,8 @@ def _judge_values(
         statistics = replace(statistics, worst=_whole_index(checkpoint, statistics.worst))
     wrong = statistics.mismatched > 0 or not all(test.passed for test in tests)
     status = "nonfinite" if statistics.nonfinite else "mismatch" if wrong else "pass"
-    return replace(blank(outer, checkpoint, status), statistics=statistics, tolerance=row, tests=tests, rms=rms)
+    note = note if status == "pass" else ""
+    return replace(blank(outer, checkpoint, status, note), statistics=statistics, tolerance=row, tests=tests, rms=rms)
 
 
 def _ties(

@@ -137,19 +137,26 @@ class Signatures:
 
     Attributes:
         rows: manifest rows of the signatures.
-        tensors: by `<checkpoint>/<fault>`.
+        codes: by checkpoint, the directions at it, each of shape (n,), in the order of their `index`.
         certain: manifest rows of faults that show without one, under every contract: they raise or answer where they
             must not, change an integer, a shape, or what is finite.
     """
 
     rows: list[dict[str, Any]] = field(default_factory=list)
-    tensors: dict[str, NDArray[Any]] = field(default_factory=dict)
+    codes: dict[str, list[NDArray[Any]]] = field(default_factory=dict)
     certain: list[dict[str, str]] = field(default_factory=list)
 
     def add(self, case: Case, checkpoint: str, fault: str, codes: NDArray[Any], top: float, errors: Any) -> None:
         """Add the signature of a fault at a checkpoint."""
-        self.rows.append({"case": case.name, "checkpoint": checkpoint, "errors": errors, "fault": fault, "top": top})
-        self.tensors[f"{checkpoint}/{fault}"] = codes
+        place = self.codes.setdefault(checkpoint, [])
+        row = {"case": case.name, "checkpoint": checkpoint, "fault": fault, "index": len(place)}
+        self.rows.append(row | {"errors": errors, "top": top})
+        place.append(codes)
+
+    @property
+    def tensors(self) -> dict[str, NDArray[Any]]:
+        """Return the directions by checkpoint, (faults, n) each: a dataset for each would be more header than data."""
+        return {checkpoint: np.stack(codes) for checkpoint, codes in self.codes.items()}
 
 
 def signatures_of(

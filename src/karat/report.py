@@ -60,6 +60,7 @@ def text(report: Report, repository: Repository) -> str:
         if any(v.status == "missing-output" and f"{v.suite}/{v.case}" == place for v in report.verdicts):
             shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
             lines.append(f"note: {place}: not asked for and not compared: {shown}")
+    lines += _finer(report)
     lines += _hints(report)
     lines.append(_sum_line(report))
     return printable("\n".join(lines))
@@ -79,7 +80,7 @@ def _case_line(report: Report, verdicts: Sequence[Verdict]) -> str:
     used = max((v.used for v in verdicts if v.status == "pass"), default=0.0)
     reason = f": {first.text}" if set(counts) == {"unsupported"} else ""
     share = f"; at most {used:.0%} of the tolerance used" if counts.get("pass") and len(counts) == 1 else ""
-    if first.status == "pass" and first.text:  # what a candidate said to inputs that it had to refuse
+    if first.status == "pass" and first.statistics is None and first.text:  # what it said to refused inputs
         share = f"; it refused: {first.text.strip().splitlines()[-1]}"
     return f"{first.suite}/{first.case}/{first.contract}: {_count_text(counts)}{share}{reason}"
 
@@ -224,6 +225,15 @@ def _likely(failures: Sequence[Verdict]) -> str:
     """Name the mistake that was told in full of another case, or that is another one here."""
     first = next((verdict for verdict in failures if verdict.first_divergence), failures[0])
     return f", likely {first.diagnosis[0].fault}" if first.diagnosis else ""
+
+
+def _finer(report: Report) -> list[str]:
+    """Tell where a candidate computes more exactly than it promised."""
+    notes = [verdict for verdict in report.verdicts if verdict.status == "pass" and verdict.statistics and verdict.text]
+    if not notes:
+        return []
+    others = f" (and {len(notes) - 1} more checkpoints)" if len(notes) > 1 else ""
+    return [f"note: {notes[0].name}{others}: {notes[0].text}"]
 
 
 def _hints(report: Report) -> list[str]:

@@ -65,6 +65,7 @@ class Checkpoint:
 
     def __post_init__(self) -> None:
         """Raise `ValueError` where the declaration contradicts itself."""
+        object.__setattr__(self, "shape", tuple(int(length) for length in self.shape))  # NumPy's are no JSON
         if not _NAME.fullmatch(self.name):
             raise ValueError(f"checkpoint {self.name!r}: a name is of a-z, 0-9, '.', '_' and '-'")
         if self.axes and len(self.axes) != len(self.shape):
@@ -146,6 +147,7 @@ class Case:
         if not _NAME.fullmatch(self.name):
             raise ValueError(f"case {self.name!r}: a name is of a-z, 0-9, '.', '_' and '-'")
         self._add_refusal()
+        self._check_params()
         names = [checkpoint.name for checkpoint in self.checkpoints]
         if not names:
             raise ValueError(f"case {self.name}: no checkpoint")
@@ -168,6 +170,13 @@ class Case:
             object.__setattr__(self, "checkpoints", (Checkpoint("refused", (), dtype="refusal"),))
         elif any(checkpoint.dtype == "refusal" for checkpoint in self.checkpoints):
             raise ValueError(f"case {self.name}: says in `refuses` what must be refused, and has no other checkpoint")
+
+    def _check_params(self) -> None:
+        for name, value in self.params.items():
+            try:
+                json.dumps(value)
+            except TypeError as error:
+                raise ValueError(f"case {self.name}: parameter {name}: {error}; use Python's own numbers") from None
 
     def _check_dependencies(self, by_name: Mapping[str, Checkpoint]) -> None:
         for checkpoint in self.checkpoints:

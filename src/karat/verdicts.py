@@ -74,7 +74,7 @@ class Verdict:
         tolerance: the row of tolerances.toml that was applied, None if none was.
         tests: the tests of `tolerance`, where the golden has noise scales.
         rms: RMS of the golden's judged elements, the unit of `atol_rms`.
-        text: what was found and what was wanted, for the statuses without statistics.
+        text: what was found and what was wanted, for the statuses without statistics; of a pass, what else to know.
         first_divergence: the first checkpoint of its case, in execution order, whose values are wrong.
         diagnosis: what the wrong values turned out to be; of the first divergence only.
     """

@@ -153,7 +153,7 @@ def test_of_equal_shares_in_two_blocks_the_first_is_the_worst():
 
 
 def test_statistics_of_large_arrays_are_those_of_one_pass():
-    """Streaming over blocks changes no statistic."""
+    """Streaming over blocks changes no maximum and no count, and sums by less than a millionth."""
     random = np.random.Generator(np.random.Philox(key=3))
     golden, noise = random.standard_normal((2, 3, 50_001))
     judged = random.random((3, 50_001)) < 0.5
@@ -163,7 +163,7 @@ def test_statistics_of_large_arrays_are_those_of_one_pass():
     assert (found.elements, found.mismatched) == (error.size, int((error > 0.02 + 0.01 * size).sum()))
     assert (found.max_abs, found.max_rel) == (error.max(), (error / size).max())
     assert found.used == (error / (0.02 + 0.01 * size)).max() > 1
-    assert found.rms_abs == pytest.approx(np.sqrt(np.mean(error**2)), rel=1e-12)
+    assert found.rms_abs == pytest.approx(np.sqrt(np.mean(error**2)), rel=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -156,9 +156,10 @@ def test_a_fault_is_frozen_where_it_shows_first():
     change = RANDOM.standard_normal((2, 3, 8))
     found, tensors = rows({"fault": changed(hidden=change, output=1.0)}, outputs=())
     assert found.keys() == {("hidden", "fault")}
-    assert tensors.keys() == {"hidden/fault"}
+    assert {name: array.shape[0] for name, array in tensors.items()} == {"hidden": 1}
+    assert found["hidden", "fault"]["index"] == 0
     row, direction = found["hidden", "fault"], change[np.broadcast_to(MASK[..., None] != 0, change.shape)]
-    decoded = noise.decode_signed(tensors["hidden/fault"], row["top"])
+    decoded = noise.decode_signed(tensors["hidden"][0], row["top"])
     assert np.abs(decoded - direction).max() <= 0.06 * np.abs(direction).max()
     assert np.abs(decoded / direction - 1)[np.abs(direction) > 1e-3 * np.abs(direction).max()].max() < 0.06
     assert row["errors"] == frame(name="hidden").errors_along(decoded)
@@ -176,6 +177,13 @@ def test_a_fault_is_frozen_at_the_outputs_too():
     faulty = {"early": changed(hidden=1.0, output=2.0), "late": changed(output=1.0), "none": changed()}
     assert rows(faulty)[0].keys() == {("hidden", "early"), ("output", "early"), ("output", "late")}
     assert rows(faulty, outputs=())[0].keys() == {("hidden", "early"), ("output", "late")}
+
+
+def test_faults_at_one_checkpoint_share_an_array():
+    """Each row says which of its directions is that fault's, integers in the width that the largest needs."""
+    found, tensors = rows({"one": changed(choice=1), "none": changed(), "many": changed(choice=1 << 20)}, outputs=())
+    assert {fault: row["index"] for (_, fault), row in found.items()} == {"one": 0, "many": 1}
+    assert tensors["choice"].tolist() == [[1] * 5, [1 << 20] * 5]
 
 
 def test_a_fault_in_padding_or_in_what_is_not_kept_does_not_show():
@@ -209,7 +217,7 @@ def test_wrong_integers_are_frozen_as_they_are():
     shift = np.arange(6).reshape(2, 3)
     found, tensors = rows({"fault": changed(choice=shift, output=1.0)}, outputs=())
     assert found.keys() == {("choice", "fault")}
-    assert tensors["choice/fault"].tolist() == shift[MASK != 0].tolist()
+    assert tensors["choice"].tolist() == [shift[MASK != 0].tolist()]
     assert rows({"fault": changed(choice=np.where(MASK == 0, 5, 0))}) == ({}, {})
 
 
