@@ -7,7 +7,7 @@
  * {inputs}/inputs.safetensors (token ids, weights), and writes {outputs}/outputs.safetensors. The contract is float32.
  * What is wrong with the inputs is said on stderr, with exit code 1.
  *
- * The mathematics is that of candidates/plain/gpt2.py, function by function. Sources:
+ * The mathematics is that of candidates/plain/models/gpt2.py, function by function. Sources:
  *   the model    Radford et al., "Language Models are Unsupervised Multitask Learners" (2019)
  *   its layout   transformers/models/gpt2/modeling_gpt2.py: weights of linear layers are stored [in, out]
  *   layer norm   Ba et al., "Layer Normalization" (2016)

@@ -55,7 +55,7 @@ def part_file(suite: Suite, case: str, part: str = "") -> str:
 def freeze_command(suite: str) -> str:
     """Return the command that freezes the goldens of `suite` anew."""
     base, _, weights = suite.partition("@")
-    source = f" --weights SOURCE  # the source that goldens/{suite}/config.json names" if weights else ""
+    source = f" --weights SOURCE  # the source that {suite}/config.json in goldens/ names" if weights else ""
     return f"python -m nox -s goldens -- {base}{source}"
 
 

@@ -63,7 +63,7 @@ def with_neighbours(path: Path) -> list[Path]:
         current = waiting.pop()
         if current.is_file() and current not in found:
             found.append(current)
-            names = re.findall(r'beside\(__file__, "(\w+)"\)', current.read_text(encoding="utf-8"))
+            names = re.findall(r'beside\(__file__, "([\w/]+)"\)', current.read_text(encoding="utf-8"))
             waiting += [beside(current, name) for name in names]
     return found
 

@@ -1,4 +1,4 @@
-"""generators/_capture.py: what a model computes is recorded, and nothing else changes."""
+"""generators/models/_capture.py: what a model computes is recorded, and nothing else changes."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from karat.suites import find_repository, load_by_path
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
-CAPTURE = find_repository(Path(__file__).parent).root / "generators" / "_capture.py"
+CAPTURE = find_repository(Path(__file__).parent).root / "generators" / "models" / "_capture.py"
 IDS = torch.tensor([[3, 1, 4, 1, 5]])
 
 

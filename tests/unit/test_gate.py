@@ -243,7 +243,7 @@ def test_a_damaged_config_of_weights_is_a_finding_of_its_suite(toy, config):
     append("goldens/toy@mine/config.json", config)(toy)
     result = toy.karat("gate")
     assert result.code == 3
-    assert "goldens/toy@mine/config.json" in result.out
+    assert "toy@mine/config.json in goldens/" in result.out
 
 
 def test_goldens_of_weights_for_a_contract_that_takes_none_are_unlisted(toy):

@@ -100,7 +100,7 @@ def test_the_command_that_mends_names_suite_and_weights():
     """Each finding carries the command that mends it."""
     assert goldens.freeze_command("gpt2") == "python -m nox -s goldens -- gpt2"
     assert goldens.freeze_command("gpt2@my--model").startswith("python -m nox -s goldens -- gpt2 --weights ")
-    assert "goldens/gpt2@my--model/config.json" in goldens.freeze_command("gpt2@my--model")
+    assert "gpt2@my--model/config.json in goldens/" in goldens.freeze_command("gpt2@my--model")
 
 
 @pytest.mark.parametrize("exchange", [True, False])

@@ -302,7 +302,7 @@ SMALL_CASE = case(
     layers=(0, 5, 11),
 )
 
-SUITE = Suite("gpt2", ABOUT, CONTRACTS, (*tiny_cases(), SMALL_CASE), OUTPUTS)
+SUITE = Suite("gpt2", ABOUT, CONTRACTS, (*tiny_cases(), SMALL_CASE), OUTPUTS, packed=True)
 
 
 def suite_of_weights(name: str, config: Mapping[str, Any]) -> Suite:

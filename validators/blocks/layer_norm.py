@@ -90,4 +90,4 @@ CASES = (
     float8_case("float8-epsilon", "epsilon as Keras has it", float8_rows("float8-epsilon"), epsilon=1e-3),
 )
 
-SUITE = Suite("layer_norm", ABOUT, CONTRACTS, CASES)
+SUITE = Suite("layer_norm", ABOUT, CONTRACTS, CASES, packed=True)

@@ -74,4 +74,4 @@ def cases(approximate: str) -> tuple[Case, ...]:
     )
 
 
-SUITE = Suite("gelu", ABOUT, CONTRACTS, cases("tanh") + cases("none"))
+SUITE = Suite("gelu", ABOUT, CONTRACTS, cases("tanh") + cases("none"), packed=True)

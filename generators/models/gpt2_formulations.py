@@ -22,8 +22,8 @@ Change = Callable[[Any], None]
 Record = Callable[[str, Array], None]
 State = dict[str, Array]
 
-gelus = beside(__file__, "gelu_formulations")
-norms = beside(__file__, "layer_norm_formulations")
+gelus = beside(__file__, "blocks/gelu_formulations")
+norms = beside(__file__, "blocks/layer_norm_formulations")
 in_torch = beside(__file__, "gpt2_torch_formulations")
 
 SIXTEEN_BITS = in_torch.SIXTEEN_BITS

@@ -22,7 +22,7 @@ Change = Callable[[Any], None]
 State = dict[str, Array]
 Tensors = dict[str, torch.Tensor]
 
-gelus = beside(__file__, "gelu_formulations")
+gelus = beside(__file__, "blocks/gelu_formulations")
 
 SIXTEEN_BITS = ("bfloat16", "float16")
 

@@ -1,7 +1,7 @@
 """Mistakes that people make when they port GPT-2, each a small change to the plain candidate.
 
 A fault is caught in float32 with its first divergence at the checkpoint where it belongs, in every case that can see it;
-`goldens/gpt2/visibility.md` is the table. NumPy only.
+`goldens/models/gpt2/visibility.md` is the table. NumPy only.
 """
 
 from collections.abc import Callable
