@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-_BLOCK = 1 << 15  # elements: long enough to pay for the calls of NumPy, short enough for the cache
+_BLOCK = 1 << 16  # elements: long enough to pay for the calls of NumPy, short enough for the cache
 _DOT = 1 << 12  # elements: for longer ones BLAS starts threads, which cost more than they bring
 _PART = 1 << 21  # elements that one thread takes at a time
 _JOINT = 1 << 20  # elements: for fewer a table of two scales does not pay

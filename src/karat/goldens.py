@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from karat import inputs as recipes
-from karat import noise, tensors
+from karat import noise, sources, tensors
 from karat.compare import Scale, root_mean_square
 from karat.errors import CandidateError, GoldenError
 from karat.signatures import Signature
@@ -364,14 +364,13 @@ def _exchange(first: Path, second: Path) -> bool:
 def generator_files(repository: Repository, suite: Suite) -> list[Path]:
     """Return the sources that the goldens of `suite` depend on beside its contract.
 
-    The generator, what generators share (`_*.py` in its folder and those above it), the faults, and the bundled plain
-    candidate, the witness, in which they are planted.
+    The generator, the faults, what either loads with `beside`, and the bundled plain candidate, the witness, in which
+    faults are planted.
     """
-    top = repository.root / "generators"
-    folders = [path for path in repository.generator(suite.name).parents if path.is_relative_to(top)]
-    shared = sorted(path for folder in folders for path in folder.glob("_*.py"))
-    faults = [path for path in [repository.faults(suite.name)] if path.is_file() and "@" not in suite.name]
-    return [repository.generator(suite.name), *shared, *faults, repository.plain(suite.name)]
+    loaded = sources.with_neighbours(repository.generator(suite.name))
+    if "@" not in suite.name:
+        loaded += sources.with_neighbours(repository.faults(suite.name))
+    return [*dict.fromkeys(loaded), repository.plain(suite.name)]
 
 
 def source_rows(repository: Repository, paths: Iterable[Path]) -> list[dict[str, str]]:

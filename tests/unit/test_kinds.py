@@ -298,3 +298,13 @@ def test_the_report_shows_what_a_refusal_says(repository, monkeypatch, capsys):
     assert "kinds/unsorted/float32: 1 pass; it refused: ValueError: not these" in capsys.readouterr().out
     assert cli.main(["check", spec, "kinds/unsorted", "--json", "-"]) == 0
     assert json.loads(capsys.readouterr().out)["results"][0]["checkpoint"] == "refused"
+
+
+def test_goldens_depend_on_what_their_generator_loads_and_on_nothing_else_beside_it(repository):
+    """An edit of a shared file makes the suites stale that load it, however far above it stands, and no others."""
+    shared = repository.root / "generators" / "_step.py"
+    shared.with_name("_unrelated.py").write_text("X = 1\n", encoding="utf-8")
+    assert gate.inspect(repository) == []
+    shared.write_text(shared.read_text(encoding="utf-8") + "# later\n", encoding="utf-8")
+    (finding,) = gate.inspect(repository)
+    assert (finding.kind, finding.file) == ("stale", "generators/_step.py")
