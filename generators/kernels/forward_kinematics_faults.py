@@ -2,41 +2,27 @@
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import ml_dtypes
 import numpy as np
 
 from karat.faults import Fault, wrap
+from karat.freeze import beside
 
 Array = Any
 Change = Callable[[Any], None]
 POSITIONS, POSITION, QUATERNION, REFUSED = ("positions",), ("position",), ("quaternion",), ("refused",)
 
-
-def columns(*order: int) -> Change:
-    """Return a change that reads the columns of dh in another order."""
-    return wrap(columns=lambda _: lambda dh: tuple(dh[:, i] for i in order))
-
-
-def parameters(formula: Callable[..., tuple[Array, ...]]) -> Change:
-    """Return a change to what the links are made of: `formula(theta, a, alpha, d)` gives the same four."""
-    return wrap(links=lambda right: lambda *given: right(*formula(*given)))
-
-
-def linked(formula: Callable[[Array, Array, Array, Array, Array, Array], tuple[Array, Array]]) -> Change:
-    """Return a change to the links: `formula(rotations, shifts, theta, a, alpha, d)` of what is right."""
-    return wrap(links=lambda right: lambda *given: formula(*right(*given), *given))
-
-
-def angles(formula: Callable[[Array, Array], Array]) -> Change:
-    """Return a change to the joint angles: `formula(q, offset)`."""
-    return wrap(angles=lambda _: formula)
-
-
-def given_angles(formula: Callable[[Array], Array]) -> Change:
-    """Return a change to the angles that come in, (B, n)."""
-    return wrap(forward_kinematics=lambda right: lambda q, dh: right(formula(q), dh))
+accepts = beside(__file__, "_refusals").accepts
+rigid = beside(__file__, "_rigid_faults")
+angles, columns, functions = rigid.angles, rigid.columns, rigid.functions
+linked, parameters, series = rigid.linked, rigid.parameters, rigid.series
+given = partial(rigid.given, "forward_kinematics")
+given_angles = partial(rigid.given_angles, "forward_kinematics")
+rounding = beside(__file__, "_rounding")
+through, truncated = rounding.through, rounding.truncated
 
 
 def chained(formula: Callable[[Callable[..., Any], Array, Array], tuple[Array, Array]]) -> Change:
@@ -47,37 +33,6 @@ def chained(formula: Callable[[Callable[..., Any], Array, Array], tuple[Array, A
 def turned(formula: Callable[[Array], Array]) -> Change:
     """Return a change to the quaternions: `formula` of the right ones, (B, 4)."""
     return wrap(quaternion=lambda right: lambda r: formula(right(r)))
-
-
-def functions(sine: Callable[[Array], Array], cosine: Callable[[Array], Array]) -> Change:
-    """Return a change to sine and cosine."""
-
-    class Replaced:
-        sin, cos = staticmethod(sine), staticmethod(cosine)
-
-        def __getattr__(self, name: str) -> Any:
-            return getattr(np, name)
-
-    def change(plain: Any) -> None:
-        plain.np = Replaced()
-
-    return change
-
-
-def through(dtype: Any) -> Callable[[Array], Array]:
-    """Return the function that holds an array in `dtype` for a moment."""
-    return lambda x: x.astype(dtype).astype(x.dtype)
-
-
-def truncated(x: Array) -> Array:
-    """Cut floats to the eight bits of bfloat16 instead of rounding them."""
-    bits = x.astype(np.float32).view(np.uint32) & np.uint32(0xFFFF0000)
-    return bits.view(np.float32).astype(x.dtype)
-
-
-def series(x: Array, first: int) -> Array:
-    """Return the power series of sine (`first` 1) or cosine (0) up to the ninth power, without reducing the angle."""
-    return sum((-1) ** (k // 2) * x**k / math.factorial(k) for k in range(first, 10, 2))
 
 
 def rounded_chain(dtype: Any) -> Change:
@@ -118,16 +73,6 @@ def applied(r: Array, v: Array) -> Array:
 def transposed(r: Array) -> Array:
     """Return the transposes of `r` (..., 3, 3)."""
     return np.swapaxes(r, -1, -2)
-
-
-def modified(theta: Array, a: Array, alpha: Array, d: Array) -> tuple[Array, Array]:
-    """Return the links by Craig's modified convention, twist first."""
-    twist = np.tile(alpha, (len(theta), 1))  # (B, n)
-    c, s, one, zero = np.cos(twist), np.sin(twist), np.ones_like(theta), np.zeros_like(theta)  # (B, n)
-    about_x = np.stack([np.stack(row, -1) for row in ([one, zero, zero], [zero, c, -s], [zero, s, c])], -2)
-    ct, st = np.cos(theta), np.sin(theta)  # (B, n)
-    about_z = np.stack([np.stack(row, -1) for row in ([ct, -st, zero], [st, ct, zero], [zero, zero, one])], -2)
-    return about_x @ about_z, np.stack([a + zero, -s * d, c * d], -1)
 
 
 def last_missing(right: Callable[..., Any], rotations: Array, shifts: Array) -> tuple[Array, Array]:
@@ -199,63 +144,14 @@ def identity_pose(plain: Any) -> None:
     plain.chain = lambda rotations, shifts: (0 * shifts, 0 * rotations[:, 0] + np.eye(3, dtype=shifts.dtype))
 
 
-def permissive(*allowed: str) -> Change:
-    """Return a change that lets through what one of the checks would refuse, as their messages say."""
-
-    def change(plain: Any) -> None:
-        right = plain.check
-
-        def check(q: Array, dh: Array) -> None:
-            try:
-                right(q, dh)
-            except ValueError as error:
-                if not any(text in str(error) for text in allowed):
-                    raise
-
-        plain.check = check
-
-    return change
-
-
-def first_zipped(plain: Any) -> None:
-    """Take as many joints as both have, as `zip` does."""
-    permissive("joints, dh")(plain)
-    right = plain.forward_kinematics
-
-    def forward_kinematics(q: Array, dh: Array) -> Any:
-        count = min(q.shape[-1], len(dh))
-        return right(q[..., :count], dh[:count])
-
-    plain.forward_kinematics = forward_kinematics
-
-
-def broadcast(plain: Any) -> None:
-    """Take one angle for every joint where there is only one."""
-    right = plain.forward_kinematics
-    plain.forward_kinematics = lambda q, dh: right(
-        np.repeat(q, len(dh), 1) if q.ndim == 2 and q.shape[1] == 1 else q, dh
-    )
-
-
-def any_rank(plain: Any) -> None:
-    """Take angles of another rank for (B, n)."""
-    right = plain.forward_kinematics
-    plain.forward_kinematics = lambda q, dh: right(q.reshape(-1, q.shape[-1]), dh)
-
-
-def offsets_of_0(plain: Any) -> None:
-    """Take a missing column for offsets of 0."""
-    right = plain.forward_kinematics
-
-    def forward_kinematics(q: Array, dh: Array) -> Any:
-        return right(q, np.pad(dh, ((0, 0), (0, 1))) if dh.shape[1] == 3 else dh)
-
-    plain.forward_kinematics = forward_kinematics
+def one_for_all(q: Array, dh: Array) -> tuple[Array, Array]:
+    """Return one angle for every joint where there is only one."""
+    return np.repeat(q, len(dh), 1) if q.ndim == 2 and q.shape[1] == 1 else q, dh
 
 
 def no_joint(plain: Any) -> None:
     """Answer the base where there is no joint."""
-    permissive("at least one joint")(plain)
+    accepts("at least one joint", check="check")(plain)
     right = plain.chain
 
     def chain(rotations: Array, shifts: Array) -> Any:
@@ -267,7 +163,7 @@ def no_joint(plain: Any) -> None:
 
 FAULTS = (
     # --- parameters
-    Fault("dh_modified", POSITIONS, "Craig's modified convention instead of the standard one", linked(lambda r, s, *given: modified(*given))),
+    Fault("dh_modified", POSITIONS, "Craig's modified convention instead of the standard one", linked(lambda r, s, *given: rigid.modified(*given))),
     Fault("dh_columns_theta_first", POSITIONS, "dh read as offset, d, a, alpha", columns(2, 3, 1, 0)),
     Fault("dh_columns_alpha_first", POSITIONS, "dh read as alpha, a, d, offset", columns(1, 0, 2, 3)),
     Fault("dh_a_d_exchanged", POSITIONS, "a and d exchanged", columns(2, 1, 0, 3)),
@@ -327,10 +223,10 @@ FAULTS = (
     Fault("dh_in_bfloat16", POSITIONS, "dh rounded to bfloat16", wrap(columns=lambda right: lambda dh: right(through(ml_dtypes.bfloat16)(dh)))),
     Fault("output_truncated", POSITIONS, "cut to bfloat16 instead of rounded (M29)", wrap(rounded=lambda right: lambda x, storage: right(truncated(x), storage))),
     # --- what must be refused
-    Fault("nonfinite_accepted", REFUSED, "a pose for NaN or infinite angles or parameters", permissive("finite")),
-    Fault("joints_zipped", REFUSED, "as many joints as q and dh both have, the others left out", first_zipped),
-    Fault("angle_broadcast", REFUSED, "one angle taken for every joint", broadcast),
-    Fault("rank_not_checked", REFUSED, "q of another rank reshaped", any_rank),
-    Fault("offset_column_optional", REFUSED, "dh of three columns taken with offsets of 0", offsets_of_0),
+    Fault("nonfinite_accepted", REFUSED, "a pose for NaN or infinite angles or parameters", accepts("finite", check="check")),
+    Fault("joints_zipped", REFUSED, "as many joints as q and dh both have, the others left out", given(rigid.zipped)),
+    Fault("angle_broadcast", REFUSED, "one angle taken for every joint", given(one_for_all)),
+    Fault("rank_not_checked", REFUSED, "q of another rank reshaped", given_angles(lambda q: q.reshape(-1, q.shape[-1]))),
+    Fault("offset_column_optional", REFUSED, "dh of three columns taken with offsets of 0", given(rigid.with_offsets)),
     Fault("no_joint_accepted", REFUSED, "the base for an arm without joints", no_joint),
 )  # fmt: skip

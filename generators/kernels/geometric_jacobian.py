@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from karat.freeze import beside
 
 operation = beside(__file__, "_operation")
-kinematics = beside(__file__, "forward_kinematics")
+rigid = beside(__file__, "_rigid")
 
 Array = NDArray[Any]
 Arrays = Mapping[str, Any]
@@ -22,7 +22,7 @@ Arrays = Mapping[str, Any]
 
 def geometric_jacobian(q: torch.Tensor, dh: torch.Tensor) -> dict[str, torch.Tensor]:
     """Return the checkpoints."""
-    positions, rotations = kinematics.frames(q, dh)  # (B, n, 3), (B, n, 3, 3)
+    positions, rotations = rigid.frames(q, dh)  # (B, n, 3), (B, n, 3, 3)
     position = positions[:, -1]  # (B, 3)
     columns = []
     for j in range(q.shape[1]):

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import ml_dtypes
@@ -14,9 +15,13 @@ Array = Any
 Change = Callable[[Any], None]
 POSITION, JACOBIAN, REFUSED = ("position",), ("jacobian",), ("refused",)
 
-kinematics = beside(__file__, "forward_kinematics_faults")
-angles, linked, parameters, through = kinematics.angles, kinematics.linked, kinematics.parameters, kinematics.through
-permissive, truncated = kinematics.permissive, kinematics.truncated
+accepts = beside(__file__, "_refusals").accepts
+rigid = beside(__file__, "_rigid_faults")
+angles, linked, parameters = rigid.angles, rigid.linked, rigid.parameters
+given = partial(rigid.given, "geometric_jacobian")
+given_angles = partial(rigid.given_angles, "geometric_jacobian")
+rounding = beside(__file__, "_rounding")
+through, truncated = rounding.through, rounding.truncated
 
 
 def linear(formula: Callable[[Array, Array], Array]) -> Change:
@@ -117,28 +122,6 @@ def short_frames(plain: Any) -> None:
     plain.frames = frames
 
 
-def given_angles(formula: Callable[[Array], Array]) -> Change:
-    """Return a change to the angles that come in, (B, n)."""
-    return wrap(geometric_jacobian=lambda right: lambda q, dh: right(formula(q), dh))
-
-
-def zipped(plain: Any) -> None:
-    """Take as many joints as both have, as `zip` does."""
-    right = plain.geometric_jacobian
-
-    def geometric_jacobian(q: Array, dh: Array) -> Any:
-        count = min(q.shape[-1], len(dh))
-        return right(q[..., :count], dh[:count])
-
-    plain.geometric_jacobian = geometric_jacobian
-
-
-def offsets_of_0(plain: Any) -> None:
-    """Take a missing column for offsets of 0."""
-    right = plain.geometric_jacobian
-    plain.geometric_jacobian = lambda q, dh: right(q, np.pad(dh, ((0, 0), (0, 4 - dh.shape[1]))))
-
-
 FAULTS = (
     # --- differences
     Fault("differences_and_no_rotation", JACOBIAN, "differences in float32 with a step of 1e-5, angular rows 0 (M25)",
@@ -177,8 +160,8 @@ FAULTS = (
     Fault("per_degree", JACOBIAN, "velocities by degrees instead of radians", stacked(lambda J: J * (math.pi / 180))),
     # --- kinematics
     Fault("dh_modified", POSITION, "Craig's modified convention instead of the standard one",
-          linked(lambda r, s, *given: kinematics.modified(*given))),
-    Fault("dh_a_d_exchanged", POSITION, "a and d exchanged", kinematics.columns(2, 1, 0, 3)),
+          linked(lambda r, s, *given: rigid.modified(*given))),
+    Fault("dh_a_d_exchanged", POSITION, "a and d exchanged", rigid.columns(2, 1, 0, 3)),
     Fault("offset_missing", POSITION, "theta = q, without the offset", angles(lambda q, offset: q + 0 * offset)),
     Fault("alpha_negated", POSITION, "twists of the wrong sign", parameters(lambda theta, a, alpha, d: (theta, a, -alpha, d))),
     Fault("theta_negated", POSITION, "joints turn the other way", parameters(lambda theta, a, alpha, d: (-theta, a, alpha, d))),
@@ -189,14 +172,14 @@ FAULTS = (
     Fault("frames_in_bfloat16", POSITION, "origin and rotation held in bfloat16 after every joint (M28)", short_frames),
     Fault("angles_in_bfloat16", POSITION, "theta rounded to bfloat16", angles(lambda q, offset: through(ml_dtypes.bfloat16)(q + offset))),
     Fault("sine_in_float16", POSITION, "sine and cosine rounded to float16",
-          kinematics.functions(lambda x: through(np.float16)(np.sin(x)), lambda x: through(np.float16)(np.cos(x)))),
+          rigid.functions(lambda x: through(np.float16)(np.sin(x)), lambda x: through(np.float16)(np.cos(x)))),
     Fault("sine_of_9_powers", POSITION, "sine and cosine by a power series, without reducing the angle",
-          kinematics.functions(lambda x: kinematics.series(x, 1), lambda x: kinematics.series(x, 0))),
+          rigid.functions(lambda x: rigid.series(x, 1), lambda x: rigid.series(x, 0))),
     Fault("output_truncated", POSITION, "cut to bfloat16 instead of rounded (M29)", wrap(rounded=lambda right: lambda x, storage: right(truncated(x), storage))),
     # --- what must be refused
-    Fault("nonfinite_accepted", REFUSED, "a Jacobian for NaN or infinite angles or parameters", permissive("finite")),
-    Fault("joints_zipped", REFUSED, "as many joints as q and dh both have, the others left out", zipped),
+    Fault("nonfinite_accepted", REFUSED, "a Jacobian for NaN or infinite angles or parameters", accepts("finite", check="check")),
+    Fault("joints_zipped", REFUSED, "as many joints as q and dh both have, the others left out", given(rigid.zipped)),
     Fault("rank_not_checked", REFUSED, "q of another rank reshaped", given_angles(lambda q: q.reshape(-1, q.shape[-1]))),
-    Fault("offset_column_optional", REFUSED, "dh of three columns taken with offsets of 0", offsets_of_0),
-    Fault("no_joint_accepted", REFUSED, "an empty Jacobian for an arm without joints", permissive("at least one joint")),
+    Fault("offset_column_optional", REFUSED, "dh of three columns taken with offsets of 0", given(rigid.with_offsets)),
+    Fault("no_joint_accepted", REFUSED, "an empty Jacobian for an arm without joints", accepts("at least one joint", check="check")),
 )  # fmt: skip

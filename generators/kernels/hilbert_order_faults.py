@@ -6,11 +6,14 @@ from typing import Any
 import numpy as np
 
 from karat.faults import Fault, wrap
+from karat.freeze import beside
 
 Array = Any
 Change = Callable[[Any], None]
 CELLS, KEYS, ORDER, REFUSED = ("cells",), ("keys",), ("order",), ("refused",)
 ONE = np.uint64(1)
+
+accepts = beside(__file__, "_refusals").accepts
 
 
 def bits(formula: Callable[[int], int]) -> Change:
@@ -149,24 +152,6 @@ def from_last(keys: Array) -> Array:
     return np.lexsort((-np.arange(len(keys)), keys))
 
 
-def check_only(*allowed: str) -> Change:
-    """Return a change that lets through what one of the checks would refuse, as their messages say."""
-
-    def change(plain: Any) -> None:
-        right = plain.check
-
-        def check(points: Array) -> None:
-            try:
-                right(points)
-            except ValueError as error:
-                if not any(text in str(error) for text in allowed):
-                    raise
-
-        plain.check = check
-
-    return change
-
-
 def any_rank(plain: Any) -> None:
     """Take points of another rank for (N, the rest)."""
     right = plain.hilbert_order
@@ -175,7 +160,7 @@ def any_rank(plain: Any) -> None:
 
 def axes_not_counted(plain: Any) -> None:
     """Give at least one bit to each axis, however many there are."""
-    check_only("1 to 64 axes")(plain)
+    accepts("1 to 64 axes", check="check")(plain)
     plain.bits_of = lambda D: max(1, min(16, 64 // max(D, 1)))
 
 
@@ -244,7 +229,7 @@ FAULTS = (
     Fault("order_of_upper_words", ORDER, "the upper 32 bits compared only", order(lambda right, key: right(key >> np.uint64(32)))),
     Fault("order_of_lower_words", ORDER, "the lower 32 bits compared only", order(lambda right, key: right(key & np.uint64(2**32 - 1)))),
     # --- what must be refused
-    Fault("nonfinite_accepted", REFUSED, "NaN and infinite points are given a place", check_only("finite")),
+    Fault("nonfinite_accepted", REFUSED, "NaN and infinite points are given a place", accepts("finite", check="check")),
     Fault("rank_not_checked", REFUSED, "points of another rank reshaped to two axes", any_rank),
     Fault("axes_not_counted", REFUSED, "more axes than a key has bits", axes_not_counted),
 )  # fmt: skip

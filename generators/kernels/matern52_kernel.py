@@ -18,6 +18,7 @@ from scipy.special import gamma, kv
 from karat.freeze import beside
 
 operation = beside(__file__, "_operation")
+stationary = beside(__file__, "_stationary")
 
 Array = NDArray[Any]
 Given = Mapping[str, Any]
@@ -28,26 +29,12 @@ def matern52_kernel(
     x: torch.Tensor, y: torch.Tensor, lengthscale: torch.Tensor, *, variance: float, form: Any = None
 ) -> torch.Tensor:
     """Return the kernel, (n, m), of squared distances as `form` computes them, from differences unless it is given."""
-    a = math.sqrt(5) * torch.sqrt((form or of_differences)(x, y, lengthscale))  # (n, m)
-    return variance * ((1 + a + a * a / 3) * torch.exp(-a))
+    return stationary.matern52((form or stationary.of_differences)(x, y, lengthscale), variance)
 
 
 def expanded(*arguments: torch.Tensor, **params: Any) -> torch.Tensor:
     """Return the kernel of expanded distances, (n, m)."""
-    return matern52_kernel(*arguments, **params, form=of_expansion)
-
-
-def of_differences(x: torch.Tensor, y: torch.Tensor, lengthscale: torch.Tensor) -> torch.Tensor:
-    """Return squared distances in lengthscales, (n, m)."""
-    return (((x[:, None] - y[None]) / lengthscale) ** 2).sum(-1)
-
-
-def of_expansion(x: torch.Tensor, y: torch.Tensor, lengthscale: torch.Tensor) -> torch.Tensor:
-    """Return them from |x|^2 + |y|^2 - 2 x.y about the mean of y, (n, m)."""
-    centre = torch.from_numpy(y.numpy().mean(0))  # (D,), not perturbed: where it stands does not matter
-    x, y = (x - centre) / lengthscale, (y - centre) / lengthscale
-    squared = (x * x).sum(-1)[:, None] + (y * y).sum(-1)[None] - 2 * (x @ y.T)  # (n, m)
-    return squared.clamp_min(0)
+    return matern52_kernel(*arguments, **params, form=stationary.of_expansion)
 
 
 # --- what must hold of the goldens -----------------------------------------------------------------------------------
@@ -62,7 +49,7 @@ def in_decimal(given: Given, golden: Goldens) -> tuple[Array, Array, Array] | No
         scale = [Decimal(v) for v in given["lengthscale"].tolist()]
         scale = scale * (len(x[0]) // len(scale))
         wanted = [[given["variance"] * float(of_pair(a, b, scale)) for b in y] for a in x]
-    return golden["kernel"], np.array(wanted), relative(golden)
+    return golden["kernel"], np.array(wanted), stationary.relative(golden)
 
 
 def of_pair(x: list[Decimal], y: list[Decimal], lengthscale: list[Decimal]) -> Decimal:
@@ -79,33 +66,13 @@ def of_bessel(given: Given, golden: Goldens) -> tuple[Array, Array, Array]:
     a = math.sqrt(5) * cdist(x, y, "euclidean", w=weights)  # (n, m)
     nonzero = np.where(a > 0, a, 1)
     general = 2**-1.5 / gamma(2.5) * nonzero**2.5 * kv(2.5, nonzero)  # (n, m)
-    return golden["kernel"], given["variance"] * np.where(a > 0, general, 1), relative(golden)
-
-
-def of_same_points(given: Given, golden: Goldens) -> tuple[Array, Array] | None:
-    """Return the kernel of points with themselves, its mirror image above and the variance on the diagonal, (n, n)."""
-    kernel = golden["kernel"]
-    if not np.array_equal(given["x"], given["y"]):
-        return None
-    return kernel, np.where(np.eye(len(kernel)) > 0, given["variance"], kernel.T)
-
-
-def of_subnormals(given: Given, golden: Goldens) -> tuple[Array, float]:  # noqa: ARG001
-    """Return the kernels that are subnormal in float32, and so may be flushed to 0, as none may be."""
-    kernel = golden["kernel"]
-    return np.where((kernel > 2.0**-151) & (kernel < 2.0**-126), kernel, 0), 0
-
-
-def relative(golden: Goldens) -> Array:
-    """Return 1e-12 of each kernel, (n, m)."""
-    return 1e-12 * golden["kernel"] + 1e-300
+    return golden["kernel"], given["variance"] * np.where(a > 0, general, 1), stationary.relative(golden)
 
 
 RELATIONS = {
     "is the definition in 30 decimal digits, to 1e-12": in_decimal,
     "is the formula for any smoothness with SciPy's Bessel function, to 1e-12": of_bessel,
-    "symmetric, with the variance on the diagonal, where x is y": of_same_points,
-    "no kernel is subnormal in float32": of_subnormals,
+    **stationary.RELATIONS,
 }
 
 VERSIONS, WITNESS, NOISE_STEP, reference, perturbed, witness, checks, known_values = operation.generator(

@@ -10,92 +10,26 @@ from typing import Any
 import numpy as np
 
 from karat.faults import Fault, wrap
+from karat.freeze import beside
 
 Array = Any
+Change = Callable[[Any], None]
 KERNEL = ("kernel",)
 REFUSED = ("refused",)
 
-
-def result(formula: Callable[[Array], Array]) -> Callable[[Any], None]:
-    """Return a change to the kernel that is returned: `formula(kernel)`."""
-    return wrap(decay=lambda right: lambda squared, variance: formula(right(squared, variance)))
-
-
-def squared(formula: Callable[[Array, Array], Array]) -> Callable[[Any], None]:
-    """Return a change to squared distances: `formula(x, y)` of points that were divided by the lengthscales."""
-    return wrap(squared_distance=lambda _: lambda x, y, lengthscale: formula(x / lengthscale, y / lengthscale))
+accepts = beside(__file__, "_refusals").accepts
+stationary = beside(__file__, "_stationary_faults")
+in_float32 = beside(__file__, "_rounding").through(np.float32)
 
 
-def far_off(formula: Callable[[Array, Array], Array]) -> Callable[[Any], None]:
-    """Return a change to squared distances of float32 points, divided by the lengthscales, far from the origin.
-
-    Near it, what `formula` does is rounding like any other.
-    """
-
-    def wrong(right: Any) -> Any:
-        def squared_distance(x: Array, y: Array, lengthscale: Array) -> Array:
-            if not x.size or not np.abs(x.mean()) > 16 * x.std():
-                return right(x, y, lengthscale)
-            return formula((x / lengthscale).astype(np.float32), (y / lengthscale).astype(np.float32))
-
-        return squared_distance
-
-    return wrap(squared_distance=wrong)
-
-
-def of_differences(formula: Callable[[Array], Array]) -> Callable[[Any], None]:
-    """Return a change to squared distances: `formula(differences)` of (n, m, D), in lengthscales."""
-    return wrap(squared_distance=lambda _: lambda x, y, lengthscale: formula((x[:, None] - y) / lengthscale))
-
-
-def decay(formula: Callable[[Array, float], Array]) -> Callable[[Any], None]:
+def decay(formula: Callable[[Array, float], Array]) -> Change:
     """Return a change to what follows the distances: `formula(a, variance)`, a = sqrt(5) distance."""
     return wrap(decay=lambda _: lambda squared, variance: formula(math.sqrt(5) * np.sqrt(squared), variance))
 
 
-def lengthscales(formula: Callable[[Array], Array]) -> Callable[[Any], None]:
+def lengthscales(formula: Callable[[Array], Array]) -> Change:
     """Return a change to lengthscales: `formula(lengthscale)` takes their place."""
     return wrap(squared_distance=lambda right: lambda x, y, lengthscale: right(x, y, formula(lengthscale)))
-
-
-def expanded(x: Array, y: Array) -> Array:
-    """Return |x|^2 + |y|^2 - 2 x.y without centring."""
-    return np.maximum(np.square(x).sum(-1)[:, None] + np.square(y).sum(-1) - 2 * (x @ y.T), 0)
-
-
-def accepts(*words: str) -> Callable[[Any], None]:
-    """Return a change that does not refuse what is refused with a text that begins with one of `words`."""
-
-    def wrong(right: Any) -> Any:
-        def refuse(*arguments: Any) -> None:
-            try:
-                right(*arguments)
-            except ValueError as error:
-                if not str(error).startswith(words):
-                    raise
-
-        return refuse
-
-    return wrap(refuse=wrong)
-
-
-def lenient(plain: Any) -> None:
-    """Accept points of different ranks and dimensions and compare the dimensions that both have."""
-    accepts("x ")(plain)
-    right = plain.differences
-
-    def differences(x: Array, y: Array) -> Array:
-        D = min(x.shape[-1], y.shape[-1])
-        return right(np.atleast_2d(x)[:, :D], np.atleast_2d(y)[:, :D])
-
-    plain.differences = differences
-
-
-def any_lengthscale(plain: Any) -> None:
-    """Accept any number of lengthscales and repeat them."""
-    accepts("lengthscale is (")(plain)
-    right = plain.squared_distance
-    plain.squared_distance = lambda x, y, lengthscale: right(x, y, np.resize(lengthscale, x.shape[1]))
 
 
 def matern(a: Array) -> Array:
@@ -120,15 +54,15 @@ FAULTS = (
     # --- distances
     Fault("distance_squared", KERNEL, "a = sqrt(5) r^2: the root of the squared distance is missing",
           wrap(decay=lambda right: lambda squared, variance: right(np.square(squared), variance))),
-    Fault("distance_manhattan", KERNEL, "the sum of absolute differences instead of the root of the sum of squares", of_differences(lambda d: np.square(np.abs(d).sum(-1)))),
-    Fault("last_dimension_missing", KERNEL, "the last dimension is not summed", of_differences(lambda d: np.square(d[..., :-1]).sum(-1))),
+    Fault("distance_manhattan", KERNEL, "the sum of absolute differences instead of the root of the sum of squares", stationary.of_differences(lambda d: np.square(np.abs(d).sum(-1)))),
+    Fault("last_dimension_missing", KERNEL, "the last dimension is not summed", stationary.of_differences(lambda d: np.square(d[..., :-1]).sum(-1))),
     Fault("cross_term_once", KERNEL, "|x|^2 + |y|^2 - x.y: the cross term without its factor 2",
-          squared(lambda x, y: np.maximum(np.square(x).sum(-1)[:, None] + np.square(y).sum(-1) - x @ y.T, 0))),
-    Fault("expanded_in_float32", KERNEL, "|x|^2 + |y|^2 - 2 x.y in float32 without centring", far_off(expanded)),  # R9
+          stationary.squared(lambda x, y: np.maximum(np.square(x).sum(-1)[:, None] + np.square(y).sum(-1) - x @ y.T, 0))),
+    Fault("expanded_in_float32", KERNEL, "|x|^2 + |y|^2 - 2 x.y in float32 without centring", stationary.far_off(stationary.expanded)),  # R9
     Fault("divided_before_subtracted", KERNEL, "float32 points divided by the lengthscale before they are subtracted",
-          far_off(lambda x, y: np.square(x[:, None] - y).sum(-1))),
+          stationary.far_off(lambda x, y: np.square(x[:, None] - y).sum(-1))),
     Fault("differences_in_float16", KERNEL, "differences of points rounded to float16",
-          of_differences(lambda d: np.square(d.astype(np.float16).astype(d.dtype)).sum(-1))),
+          stationary.of_differences(lambda d: np.square(d.astype(np.float16).astype(d.dtype)).sum(-1))),
     Fault("epsilon_under_root", KERNEL, "1e-6 under the root of the distance, as a guard of its gradient",
           wrap(decay=lambda right: lambda squared, variance: right(squared + squared.dtype.type(1e-6), variance))),
     # --- the formula
@@ -147,13 +81,13 @@ FAULTS = (
     Fault("root_of_5_of_10_digits", KERNEL, "sqrt(5) as 2.2360679775", decay(lambda a, variance: variance * matern(a * (2.2360679775 / math.sqrt(5))))),  # R10
     Fault("third_in_float32", KERNEL, "1/3 as the float32 0.33333334", decay(lambda a, variance: variance * (1 + a + a * a * float(np.float32(1 / 3))) * np.exp(-a))),  # R10
     Fault("far_pairs_cut", KERNEL, "0 where a is above 20", decay(lambda a, variance: np.where(a > 20, 0, variance * matern(a)))),
-    Fault("kernel_in_float32", KERNEL, "a float32 kernel widened to float64", result(lambda kernel: kernel.astype(np.float32).astype(kernel.dtype))),  # R15
+    Fault("kernel_in_float32", KERNEL, "a float32 kernel widened to float64", stationary.result(in_float32)),  # R15
     # --- layout
-    Fault("x_and_y_swapped", KERNEL, "the transposed kernel", result(lambda kernel: np.ascontiguousarray(kernel.T).reshape(kernel.shape))),
-    Fault("diagonal_jittered", KERNEL, "1e-6 on the diagonal", result(lambda kernel: kernel + kernel.dtype.type(1e-6) * np.eye(*kernel.shape, dtype=kernel.dtype))),
+    Fault("x_and_y_swapped", KERNEL, "the transposed kernel", stationary.result(lambda kernel: np.ascontiguousarray(kernel.T).reshape(kernel.shape))),
+    Fault("diagonal_jittered", KERNEL, "1e-6 on the diagonal", stationary.result(lambda kernel: kernel + kernel.dtype.type(1e-6) * np.eye(*kernel.shape, dtype=kernel.dtype))),
     # --- what must be refused
-    Fault("accepts_dimensions", REFUSED, "points of different rank or dimension are compared", lenient),
-    Fault("accepts_lengthscales", REFUSED, "any number of lengthscales is taken, and repeated", any_lengthscale),
+    Fault("accepts_dimensions", REFUSED, "points of different rank or dimension are compared", stationary.lenient),
+    Fault("accepts_lengthscales", REFUSED, "any number of lengthscales is taken, and repeated", stationary.any_lengthscale),
     Fault("accepts_lengthscale_zero", REFUSED, "a lengthscale that is not above 0 is taken", accepts("lengthscale must")),
     Fault("accepts_variance_zero", REFUSED, "a variance that is not above 0 is taken", accepts("variance")),
 )  # fmt: skip

@@ -9,9 +9,12 @@ from typing import Any
 import numpy as np
 
 from karat.faults import Fault, wrap
+from karat.freeze import beside
 
 Array = Any
 INDICES, DISTANCES, REFUSED = ("indices",), ("distances",), ("refused",)
+
+accepts = beside(__file__, "_refusals").accepts
 
 
 def allowed(formula: Callable[[int, Array], Array]) -> Callable[[Any], None]:
@@ -97,22 +100,16 @@ def accepting(part: str) -> Callable[[Any], None]:
     """Return a change that answers what the right candidate refuses with a text that has `part` in it."""
 
     def change(plain: Any) -> None:
-        right, whole = plain.check, plain.predecessor_neighbours
-
-        def check(*arguments: Any) -> None:
-            try:
-                right(*arguments)
-            except ValueError as error:
-                if part not in str(error):
-                    raise
+        accepts(part, check="check")(plain)
+        whole = plain.predecessor_neighbours
 
         def lenient(points: Array, node_to_dataset: Array, *, k: int) -> dict[str, Array]:
-            check(points, node_to_dataset, k)
+            plain.check(points, node_to_dataset, k)
             n = min(len(points), len(node_to_dataset))
             nodes = np.argsort(np.argsort(node_to_dataset[:n], kind="stable"))
             return whole(np.atleast_2d(points.T).T[:n], nodes, k=max(k, 0))
 
-        plain.check, plain.predecessor_neighbours = check, lenient
+        plain.predecessor_neighbours = lenient
 
     return change
 

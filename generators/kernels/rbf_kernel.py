@@ -17,6 +17,7 @@ from scipy.spatial.distance import cdist
 from karat.freeze import beside
 
 operation = beside(__file__, "_operation")
+stationary = beside(__file__, "_stationary")
 
 Array = NDArray[Any]
 Given = Mapping[str, Any]
@@ -27,7 +28,7 @@ def rbf_kernel(
     x: torch.Tensor, y: torch.Tensor, scale: torch.Tensor, *, scale_is: str, variance: float, form: Any = None
 ) -> torch.Tensor:
     """Return the kernel, (n, m), of squared distances as `form` computes them, from differences unless it is given."""
-    squared_distance = form or of_differences
+    squared_distance = form or stationary.of_differences
     if scale_is == "lengthscale":
         exponent = 0.5 * squared_distance(x, y, scale)  # (n, m)
     else:
@@ -37,20 +38,7 @@ def rbf_kernel(
 
 def expanded(*arguments: torch.Tensor, **params: Any) -> torch.Tensor:
     """Return the kernel of expanded distances, (n, m)."""
-    return rbf_kernel(*arguments, **params, form=of_expansion)
-
-
-def of_differences(x: torch.Tensor, y: torch.Tensor, lengthscale: torch.Tensor) -> torch.Tensor:
-    """Return squared distances in lengthscales, (n, m)."""
-    return (((x[:, None] - y[None]) / lengthscale) ** 2).sum(-1)
-
-
-def of_expansion(x: torch.Tensor, y: torch.Tensor, lengthscale: torch.Tensor) -> torch.Tensor:
-    """Return them from |x|^2 + |y|^2 - 2 x.y about the mean of y, (n, m)."""
-    centre = torch.from_numpy(y.numpy().mean(0))  # (D,), not perturbed: where it stands does not matter
-    x, y = (x - centre) / lengthscale, (y - centre) / lengthscale
-    squared = (x * x).sum(-1)[:, None] + (y * y).sum(-1)[None] - 2 * (x @ y.T)  # (n, m)
-    return squared.clamp_min(0)
+    return rbf_kernel(*arguments, **params, form=stationary.of_expansion)
 
 
 # --- what must hold of the goldens -----------------------------------------------------------------------------------
@@ -71,7 +59,7 @@ def in_decimal(given: Given, golden: Goldens) -> tuple[Array, Array, Array] | No
         }[given["scale_is"]]
         weights = weights * (len(x[0]) // len(weights))
         wanted = [[float(variance * (-exponent(a, b, weights)).exp()) for b in y] for a in x]
-    return golden["kernel"], np.array(wanted), relative(golden)
+    return golden["kernel"], np.array(wanted), stationary.relative(golden)
 
 
 def exponent(x: list[Decimal], y: list[Decimal], weights: list[Decimal]) -> Decimal:
@@ -85,33 +73,13 @@ def of_scipy(given: Given, golden: Goldens) -> tuple[Array, Array, Array]:
     weights = {"lengthscale": 0.5 / scale**2, "gamma": scale, "half_gamma": scale / 2}[given["scale_is"]]
     squared = cdist(x, y, "sqeuclidean", w=np.broadcast_to(weights, x.shape[1:]).copy())  # (n, m)
     exponential = np.vectorize(lambda value: math.exp(-value), otypes=[float])
-    return golden["kernel"], given["variance"] * exponential(squared), relative(golden)
-
-
-def of_same_points(given: Given, golden: Goldens) -> tuple[Array, Array] | None:
-    """Return the kernel of points with themselves, its mirror image above and the variance on the diagonal, (n, n)."""
-    kernel = golden["kernel"]
-    if not np.array_equal(given["x"], given["y"]):
-        return None
-    return kernel, np.where(np.eye(len(kernel)) > 0, given["variance"], kernel.T)
-
-
-def of_subnormals(given: Given, golden: Goldens) -> tuple[Array, float]:  # noqa: ARG001
-    """Return the kernels that are subnormal in float32, and so may be flushed to 0, as none may be."""
-    kernel = golden["kernel"]
-    return np.where((kernel > 2.0**-151) & (kernel < 2.0**-126), kernel, 0), 0
-
-
-def relative(golden: Goldens) -> Array:
-    """Return 1e-12 of each kernel, (n, m)."""
-    return 1e-12 * golden["kernel"] + 1e-300
+    return golden["kernel"], given["variance"] * exponential(squared), stationary.relative(golden)
 
 
 RELATIONS = {
     "is the definition in 30 decimal digits, to 1e-12": in_decimal,
     "is the exponential of scipy.spatial.distance.cdist, to 1e-12": of_scipy,
-    "symmetric, with the variance on the diagonal, where x is y": of_same_points,
-    "no kernel is subnormal in float32": of_subnormals,
+    **stationary.RELATIONS,
 }
 
 VERSIONS, WITNESS, NOISE_STEP, reference, perturbed, witness, checks, known_values = operation.generator(

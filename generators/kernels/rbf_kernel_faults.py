@@ -9,55 +9,29 @@ from typing import Any
 import numpy as np
 
 from karat.faults import Fault, wrap
+from karat.freeze import beside
 
 Array = Any
+Change = Callable[[Any], None]
 KERNEL = ("kernel",)
 REFUSED = ("refused",)
 
-
-def result(formula: Callable[[Array], Array]) -> Callable[[Any], None]:
-    """Return a change to the kernel that is returned: `formula(kernel)`."""
-    return wrap(decay=lambda right: lambda factor, squared, variance: formula(right(factor, squared, variance)))
-
-
-def squared(formula: Callable[[Array, Array], Array]) -> Callable[[Any], None]:
-    """Return a change to squared distances: `formula(x, y)` of points that were divided by the lengthscales."""
-    return wrap(squared_distance=lambda _: lambda x, y, divisor: formula(x / divisor, y / divisor))
+accepts = beside(__file__, "_refusals").accepts
+stationary = beside(__file__, "_stationary_faults")
+in_float32 = beside(__file__, "_rounding").through(np.float32)
 
 
-def far_off(formula: Callable[[Array, Array], Array]) -> Callable[[Any], None]:
-    """Return a change to squared distances of float32 points, divided by the lengthscales, far from the origin.
-
-    Near it, what `formula` does is rounding like any other.
-    """
-
-    def wrong(right: Any) -> Any:
-        def squared_distance(x: Array, y: Array, divisor: Array) -> Array:
-            if not x.size or not np.abs(x.mean()) > 16 * x.std():
-                return right(x, y, divisor)
-            return formula((x / divisor).astype(np.float32), (y / divisor).astype(np.float32))
-
-        return squared_distance
-
-    return wrap(squared_distance=wrong)
-
-
-def of_differences(formula: Callable[[Array], Array]) -> Callable[[Any], None]:
-    """Return a change to squared distances: `formula(differences)` of (n, m, D), in lengthscales."""
-    return wrap(squared_distance=lambda _: lambda x, y, divisor: formula((x[:, None] - y) / divisor))
-
-
-def decay(formula: Callable[[Array, Array, float], Array]) -> Callable[[Any], None]:
+def decay(formula: Callable[[Array, Array, float], Array]) -> Change:
     """Return a change to what follows the distances: `formula(factor, squared, variance)`."""
     return wrap(decay=lambda _: formula)
 
 
-def scaling(formula: Callable[[Any, Array, str], tuple[Array, Array]]) -> Callable[[Any], None]:
+def scaling(formula: Callable[[Any, Array, str], tuple[Array, Array]]) -> Change:
     """Return a change to what scale means: `formula(right, scale, scale_is)`."""
     return wrap(scaling=lambda right: lambda scale, scale_is: formula(right, scale, scale_is))
 
 
-def factor_times(number: float, *meanings: str) -> Callable[[Any], None]:
+def factor_times(number: float, *meanings: str) -> Change:
     """Return a change that multiplies the factor of squared distances where `scale_is` is one of `meanings`."""
 
     def formula(right: Any, scale: Array, scale_is: str) -> tuple[Array, Array]:
@@ -67,52 +41,16 @@ def factor_times(number: float, *meanings: str) -> Callable[[Any], None]:
     return scaling(formula)
 
 
-def expanded(x: Array, y: Array, clamp: float | None = 0.0) -> Array:
-    """Return |x|^2 + |y|^2 - 2 x.y without centring."""
-    found = np.square(x).sum(-1)[:, None] + np.square(y).sum(-1) - 2 * (x @ y.T)  # (n, m)
-    return found if clamp is None else np.maximum(found, clamp)
-
-
-def only_in_lengthscales(formula: Callable[[Array], Array]) -> Callable[[Any], None]:
+def only_in_lengthscales(formula: Callable[[Array], Array]) -> Change:
     """Return a change to lengthscales: `formula(scale)` takes their place."""
     return scaling(lambda right, scale, kind: right(formula(scale) if kind == "lengthscale" else scale, kind))
 
 
-def accepts(*words: str) -> Callable[[Any], None]:
-    """Return a change that does not refuse what is refused with a text that begins with one of `words`."""
-
-    def wrong(right: Any) -> Any:
-        def refuse(*arguments: Any) -> None:
-            try:
-                right(*arguments)
-            except ValueError as error:
-                if not str(error).startswith(words):
-                    raise
-
-        return refuse
-
-    return wrap(refuse=wrong)
-
-
-def lenient(plain: Any) -> None:
-    """Accept points of different ranks and dimensions and compare the dimensions that both have."""
-    accepts("x ")(plain)
-    right = plain.differences
-
-    def differences(x: Array, y: Array) -> Array:
-        D = min(x.shape[-1], y.shape[-1])
-        return right(np.atleast_2d(x)[:, :D], np.atleast_2d(y)[:, :D])
-
-    plain.differences = differences
-
-
 def any_scale(plain: Any) -> None:
     """Accept any number of scales, repeat them or take the first."""
-    accepts("scale is (")(plain)
-    right = plain.squared_distance
-    plain.squared_distance = lambda x, y, divisor: right(x, y, np.resize(divisor, x.shape[1]))
-    decay = plain.decay
-    plain.decay = lambda factor, squared, variance: decay(factor[:1], squared, variance)
+    stationary.any_lengthscale(plain)
+    right = plain.decay
+    plain.decay = lambda factor, squared, variance: right(factor[:1], squared, variance)
 
 
 def any_meaning(plain: Any) -> None:
@@ -147,35 +85,35 @@ FAULTS = (
     # --- distances
     Fault("distance_not_squared", KERNEL, "exp(-d / 2) instead of exp(-d^2 / 2)", decay(lambda factor, d2, variance: variance * np.exp(-factor * np.sqrt(d2)))),
     Fault("distance_manhattan", KERNEL, "the sum of absolute differences, squared, instead of the sum of squares",
-          of_differences(lambda d: np.square(np.abs(d).sum(-1)))),
-    Fault("distance_is_mean", KERNEL, "the mean of the squared differences instead of their sum", of_differences(lambda d: np.square(d).mean(-1))),
-    Fault("last_dimension_missing", KERNEL, "the last dimension is not summed", of_differences(lambda d: np.square(d[..., :-1]).sum(-1))),
+          stationary.of_differences(lambda d: np.square(np.abs(d).sum(-1)))),
+    Fault("distance_is_mean", KERNEL, "the mean of the squared differences instead of their sum", stationary.of_differences(lambda d: np.square(d).mean(-1))),
+    Fault("last_dimension_missing", KERNEL, "the last dimension is not summed", stationary.of_differences(lambda d: np.square(d[..., :-1]).sum(-1))),
     Fault("dimensions_beyond_four_missing", KERNEL, "dimensions beyond the last whole vector of four are not summed",
-          of_differences(lambda d: np.square(d[..., : d.shape[-1] // 4 * 4 or None]).sum(-1))),
-    Fault("dot_product_instead", KERNEL, "x.y instead of the squared distance", squared(lambda x, y: x @ y.T)),
+          stationary.of_differences(lambda d: np.square(d[..., : d.shape[-1] // 4 * 4 or None]).sum(-1))),
+    Fault("dot_product_instead", KERNEL, "x.y instead of the squared distance", stationary.squared(lambda x, y: x @ y.T)),
     Fault("cross_term_once", KERNEL, "|x|^2 + |y|^2 - x.y: the cross term without its factor 2",
-          squared(lambda x, y: np.maximum(np.square(x).sum(-1)[:, None] + np.square(y).sum(-1) - x @ y.T, 0))),
-    Fault("norm_of_y_missing", KERNEL, "|x|^2 - 2 x.y without |y|^2", squared(lambda x, y: np.maximum(np.square(x).sum(-1)[:, None] - 2 * x @ y.T, 0))),
-    Fault("expanded_in_float32", KERNEL, "|x|^2 + |y|^2 - 2 x.y in float32 without centring", far_off(expanded)),  # R9
-    Fault("expanded_not_clamped", KERNEL, "|x|^2 + |y|^2 - 2 x.y in float32 without centring, below 0 too", far_off(lambda x, y: expanded(x, y, None))),  # R9
+          stationary.squared(lambda x, y: np.maximum(np.square(x).sum(-1)[:, None] + np.square(y).sum(-1) - x @ y.T, 0))),
+    Fault("norm_of_y_missing", KERNEL, "|x|^2 - 2 x.y without |y|^2", stationary.squared(lambda x, y: np.maximum(np.square(x).sum(-1)[:, None] - 2 * x @ y.T, 0))),
+    Fault("expanded_in_float32", KERNEL, "|x|^2 + |y|^2 - 2 x.y in float32 without centring", stationary.far_off(stationary.expanded)),  # R9
+    Fault("expanded_not_clamped", KERNEL, "|x|^2 + |y|^2 - 2 x.y in float32 without centring, below 0 too", stationary.far_off(lambda x, y: stationary.expanded(x, y, None))),  # R9
     Fault("differences_in_float16", KERNEL, "differences of points rounded to float16",
-          of_differences(lambda d: np.square(d.astype(np.float16).astype(d.dtype)).sum(-1))),
+          stationary.of_differences(lambda d: np.square(d.astype(np.float16).astype(d.dtype)).sum(-1))),
     Fault("divided_before_subtracted", KERNEL, "float32 points divided by the lengthscale before they are subtracted",
-          far_off(lambda x, y: np.square(x[:, None] - y).sum(-1))),
+          stationary.far_off(lambda x, y: np.square(x[:, None] - y).sum(-1))),
     # --- the exponential
     Fault("sign_of_exponent", KERNEL, "exp(+d^2 / 2)", decay(lambda factor, d2, variance: variance * np.exp(np.minimum(factor * d2, 80)))),
     Fault("exp_of_3_terms", KERNEL, "exp as 1 / (1 + z + z^2 / 2)", decay(lambda factor, d2, variance: variance / (1 + factor * d2 + np.square(factor * d2) / 2))),
     Fault("far_pairs_cut", KERNEL, "0 where the exponent is below -20", decay(lambda factor, d2, variance: np.where(factor * d2 > 20, 0, variance * np.exp(-factor * d2)))),
-    Fault("kernel_in_float32", KERNEL, "a float32 kernel widened to float64", result(lambda kernel: kernel.astype(np.float32).astype(kernel.dtype))),  # R15
+    Fault("kernel_in_float32", KERNEL, "a float32 kernel widened to float64", stationary.result(in_float32)),  # R15
     Fault("matern_instead", KERNEL, "the Matérn 5/2 kernel instead of the RBF",
           decay(lambda factor, d2, variance: variance * (1 + np.sqrt(10 * factor * d2) + 10 * factor * d2 / 3) * np.exp(-np.sqrt(10 * factor * d2)))),  # R2
     # --- layout
-    Fault("x_and_y_swapped", KERNEL, "the transposed kernel", result(lambda kernel: np.ascontiguousarray(kernel.T).reshape(kernel.shape))),
-    Fault("diagonal_jittered", KERNEL, "1e-6 of the variance on the diagonal", result(lambda kernel: kernel + 1e-6 * kernel.dtype.type(1.25) * np.eye(*kernel.shape, dtype=kernel.dtype))),
+    Fault("x_and_y_swapped", KERNEL, "the transposed kernel", stationary.result(lambda kernel: np.ascontiguousarray(kernel.T).reshape(kernel.shape))),
+    Fault("diagonal_jittered", KERNEL, "1e-6 of the variance on the diagonal", stationary.result(lambda kernel: kernel + 1e-6 * kernel.dtype.type(1.25) * np.eye(*kernel.shape, dtype=kernel.dtype))),
     # --- what must be refused
-    Fault("accepts_dimensions", REFUSED, "points of different rank or dimension are compared", lenient),
+    Fault("accepts_dimensions", REFUSED, "points of different rank or dimension are compared", stationary.lenient),
     Fault("accepts_lengthscales", REFUSED, "any number of scales is taken, and the first used", any_scale),
-    Fault("accepts_scale_zero", REFUSED, "a scale that is not above 0 is taken", accepts("scale must")),
+    Fault("accepts_scale_zero", REFUSED, "a scale that is not above 0 is taken", accepts("scale must be above")),
     Fault("accepts_variance_zero", REFUSED, "a variance that is not above 0 is taken", accepts("variance")),
     Fault("accepts_unknown_meaning", REFUSED, "an unknown scale_is is taken for a lengthscale", any_meaning),
 )  # fmt: skip

@@ -1,78 +1,16 @@
 """Correct ways to compute the RBF kernel that differ from the plain candidate's: they must pass."""
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import torch
-from scipy.spatial.distance import cdist
 
 from karat.faults import Formulation, wrap
+from karat.freeze import beside
 
 Array = Any
-Change = Callable[[Any], None]
 
-
-def distances(formula: Callable[[Array, Array, Array], Array]) -> Change:
-    """Return a change to squared distances: `formula(x, y, divisor)`."""
-    return wrap(squared_distance=lambda _: formula)
-
-
-def squared(formula: Callable[[Array, Array], Array]) -> Change:
-    """Return a change to squared distances: `formula(x, y)` of points about the mean of y, in lengthscales."""
-
-    def squared_distance(x: Array, y: Array, divisor: Array) -> Array:
-        mean = y.mean(0)  # (D,)
-        return formula((x - mean) / divisor, (y - mean) / divisor)
-
-    return distances(squared_distance)
-
-
-def expanded(x: Array, y: Array) -> Array:
-    """Return |x|^2 + |y|^2 - 2 x.y, (n, m)."""
-    return np.maximum(np.square(x).sum(-1)[:, None] + np.square(y).sum(-1) - 2 * (x @ y.T), 0)
-
-
-def about_x(x: Array, y: Array, divisor: Array) -> Array:
-    """Return the expanded form about the mean of x, (n, m)."""
-    mean = x.mean(0) if x.shape[0] else y[0]  # (D,)
-    return expanded((x - mean) / divisor, (y - mean) / divisor)
-
-
-def by_columns(x: Array, y: Array) -> Array:
-    """Return it column by column, the product transposed, (n, m)."""
-    xT = np.ascontiguousarray(x.T)  # (D, n)
-    columns = [np.square(xT).sum(0) - 2 * (row @ xT) + row @ row for row in y]
-    return np.maximum(np.stack(columns, axis=1), 0).astype(x.dtype)
-
-
-def in_blocks(x: Array, y: Array) -> Array:
-    """Return it in blocks of 4 x 7 points, (n, m)."""
-    found = np.empty((x.shape[0], y.shape[0]), x.dtype)
-    for i in range(0, x.shape[0], 4):
-        for j in range(0, y.shape[0], 7):
-            found[i : i + 4, j : j + 7] = np.square(x[i : i + 4, None] - y[None, j : j + 7]).sum(-1)
-    return found
-
-
-def by_dimension(x: Array, y: Array) -> Array:
-    """Return it dimension by dimension, from the last to the first, (n, m)."""
-    found = np.zeros((x.shape[0], y.shape[0]), x.dtype)
-    for d in reversed(range(x.shape[1])):
-        found += (x[:, d, None] - y[None, :, d]) ** 2
-    return found
-
-
-def of_scipy(x: Array, y: Array) -> Array:
-    """Return SciPy's, (n, m), which computes in float64."""
-    return cdist(x, y, "sqeuclidean").astype(x.dtype)
-
-
-def of_torch(x: Array, y: Array) -> Array:
-    """Return torch's distances, squared, (n, m)."""
-    apart = torch.cdist(torch.tensor(x), torch.tensor(y), compute_mode="donot_use_mm_for_euclid_dist")
-    return apart.square().numpy()
+stationary = beside(__file__, "_stationary_formulations")
 
 
 def scikit_learn(x: Array, y: Array, scale: Array, *, scale_is: str, variance: float) -> dict[str, Array]:
@@ -84,7 +22,7 @@ def scikit_learn(x: Array, y: Array, scale: Array, *, scale_is: str, variance: f
     gamma = {"lengthscale": 0.5, "gamma": wide_scale, "half_gamma": wide_scale / 2}[scale_is]
     if scale_is == "lengthscale":
         wide_x, wide_y = wide_x / wide_scale, wide_y / wide_scale
-    apart = expanded(wide_x, wide_y).astype(x.dtype)  # (n, m)
+    apart = stationary.expanded(wide_x, wide_y).astype(x.dtype)  # (n, m)
     return {"kernel": (variance * np.exp((-gamma * apart).astype(x.dtype))).astype(x.dtype)}
 
 
@@ -104,20 +42,9 @@ def of_base_two(factor: Array, apart: Array, variance: float) -> Array:
     return variance * np.exp2(-(factor * apart.dtype.type(math.log2(math.e))) * apart)
 
 
-def by_inverse(x: Array, y: Array, divisor: Array) -> Array:
-    """Return it from differences multiplied by 1 / lengthscale, (n, m)."""
-    return np.square((x[:, None] - y) * (1 / divisor)).sum(-1)
-
-
 FORMULATIONS = (
-    Formulation("expanded_centred", "|x|^2 + |y|^2 - 2 x.y about the mean of y", squared(expanded)),
-    Formulation("expanded_about_x", "|x|^2 + |y|^2 - 2 x.y about the mean of x", distances(about_x)),
-    Formulation("gemm_transposed", "the product of the expanded form transposed, by columns", squared(by_columns)),
-    Formulation("blocks", "in blocks of 4 x 7 points", squared(in_blocks)),
-    Formulation("by_dimension", "dimension by dimension, from the last", squared(by_dimension)),
-    Formulation("scipy_cdist", "scipy.spatial.distance.cdist", squared(of_scipy)),
-    Formulation("torch_cdist", "torch.cdist, squared", squared(of_torch)),
+    *stationary.FORMULATIONS,
     Formulation("scikit_learn", "expanded in float64, not centred", with_scikit_learn, ("float32",)),
-    Formulation("scaled_by_inverse", "differences multiplied by 1 / lengthscale", distances(by_inverse)),
+    stationary.SCALED_BY_INVERSE,
     Formulation("exp2", "2 to the power of a multiple of log2(e)", wrap(decay=lambda _: of_base_two)),
 )

@@ -10,6 +10,7 @@ import ml_dtypes
 import numpy as np
 
 from karat.faults import Fault, wrap
+from karat.freeze import beside
 
 Array = Any
 Change = Callable[[Any], None]
@@ -18,6 +19,8 @@ SOURCE_TIMES, TARGET_TIMES = ("rebased_source_times",), ("rebased_target_times",
 TIMES = (*SOURCE_TIMES, *TARGET_TIMES)
 INDEX, WEIGHT, OUTPUT, GRADIENT = ("interval_index",), ("weight",), ("output",), ("source_gradient",)
 REFUSED = ("refused",)
+
+truncated = beside(__file__, "_rounding").truncated
 
 
 def given(**arguments: Callable[[Array, Any], Array]) -> Change:
@@ -221,12 +224,6 @@ def mixed_in(dtype: Any) -> Change:
         return ((one - w) * first + w * second).astype(left.dtype)
 
     return mixed(formula)
-
-
-def truncated(array: Array) -> Array:
-    """Return an array cut off after the bits of bfloat16."""
-    bits = np.ascontiguousarray(array, np.float32).view(np.uint32) & np.uint32(0xFFFF0000)
-    return bits.view(np.float32).astype(array.dtype)
 
 
 def halves_as_singles(source: Array) -> Array:

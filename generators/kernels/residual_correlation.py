@@ -6,7 +6,6 @@ rounding comes in. The golden comes from differences of points; the noise from s
 mean, which kernels are allowed to use. n points of D dimensions, m inducing points, r rows, c columns.
 """
 
-import math
 from collections.abc import Mapping
 from decimal import Decimal, localcontext
 from typing import Any
@@ -18,6 +17,8 @@ from numpy.typing import NDArray
 from karat.freeze import beside
 
 operation = beside(__file__, "_operation")
+factors = beside(__file__, "_cholesky")
+stationary = beside(__file__, "_stationary")
 
 FLOOR = 1e-9
 
@@ -39,13 +40,13 @@ def residual_correlation(
 ) -> Tensors:
     """Return the checkpoints of `points` (n, D) at `rows` (r,) and `columns` (c,)."""
     squared = params.get("form", of_differences)(points, lengthscale)  # (n, n)
-    covariance = {"rbf": rbf, "matern52": matern52}[params["kernel"]](squared, params["variance"])  # (n, n)
+    covariance = {"rbf": rbf, "matern52": stationary.matern52}[params["kernel"]](squared, params["variance"])  # (n, n)
     found: Tensors = {}
     if inducing is not None:
         m, amount = len(inducing), params["jitter"] * params["variance"]
         found["inducing_kernel"] = covariance[inducing][:, inducing] + amount * torch.eye(m)  # (m, m)
-        found["cholesky"] = cholesky(found["inducing_kernel"])  # (m, m)
-        projections = solved(found["cholesky"], covariance[:, inducing])  # (n, m)
+        found["cholesky"] = factors.cholesky(found["inducing_kernel"])  # (m, m)
+        projections = factors.solved(found["cholesky"], covariance[:, inducing])  # (n, m)
         residual_variance = (params["variance"] - (projections * projections).sum(-1)).clamp_min(FLOOR)  # (n,)
         found |= {"projections": projections, "residual_variance": residual_variance}
     assert projections is not None  # noqa: S101
@@ -81,36 +82,6 @@ def of_expansion(x: torch.Tensor, lengthscale: torch.Tensor) -> torch.Tensor:
 def rbf(squared: torch.Tensor, variance: float) -> torch.Tensor:
     """Return variance exp(-squared / 2)."""
     return variance * torch.exp(-0.5 * squared)
-
-
-def matern52(squared: torch.Tensor, variance: float) -> torch.Tensor:
-    """Return variance (1 + a + a^2 / 3) exp(-a)."""
-    a = math.sqrt(5) * torch.sqrt(squared)
-    return variance * ((1 + a + a * a / 3) * torch.exp(-a))
-
-
-def cholesky(matrix: torch.Tensor) -> torch.Tensor:
-    """Return the lower triangular factor column by column, (m, m)."""
-    columns: list[torch.Tensor] = []
-    for j in range(len(matrix)):
-        rest = matrix[:, j]  # (m,)
-        if j:
-            left = torch.stack(columns, dim=1)  # (m, j)
-            rest = rest - left @ left[j]
-        column = rest / torch.sqrt(rest[j])
-        columns.append(torch.where(torch.arange(len(matrix)) >= j, column, 0.0))
-    return torch.stack(columns, dim=1)
-
-
-def solved(factor: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-    """Return L^-1 of each row by forward substitution, (n, m)."""
-    found: list[torch.Tensor] = []
-    for j in range(len(factor)):
-        rest = rows[:, j]  # (n,)
-        if j:
-            rest = rest - torch.stack(found, dim=1) @ factor[j, :j]
-        found.append(rest / factor[j, j])
-    return torch.stack(found, dim=1)
 
 
 # --- what must hold of the goldens -----------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from karat.faults import Fault, wrap
+from karat.freeze import beside
 
 Array = Any
 Change = Callable[[Any], None]
@@ -23,6 +24,10 @@ CORRELATION = ("correlation",)
 DISTANCE = ("distance",)
 MASK = ("within_radius",)
 REFUSED = ("refused",)
+
+accepts = beside(__file__, "_refusals").accepts
+stationary = beside(__file__, "_stationary_faults")
+in_float32 = beside(__file__, "_rounding").through(np.float32)
 
 
 # --- kernels
@@ -79,11 +84,6 @@ def far_off(formula: Callable[[Array, Array], Array]) -> Change:
     return wrap(squared_distance=wrong)
 
 
-def expanded(x: Array, y: Array) -> Array:
-    """Return |x|^2 + |y|^2 - 2 x.y without centring, (p, q)."""
-    return np.maximum(np.square(x).sum(-1)[:, None] + np.square(y).sum(-1) - 2 * (x @ y.T), 0)
-
-
 def of_indices(plain: Any) -> None:
     """Take the indices for coordinates in one dimension."""
 
@@ -129,11 +129,6 @@ def residual(formula: Callable[[Array, float], Array]) -> Change:
 def explained(projections: Array) -> Array:
     """Return |V_i|^2, (n,)."""
     return np.square(projections).sum(-1)
-
-
-def in_float32(array: Array) -> Array:
-    """Return values rounded to float32."""
-    return array.astype(np.float32).astype(array.dtype)
 
 
 def covariance(formula: Callable[[Array, Array, Array], Array]) -> Change:
@@ -257,22 +252,6 @@ def within(formula: Callable[[Array, float], Array]) -> Change:
 # --- what must be refused
 
 
-def accepts(*words: str, check: str = "refuse") -> Change:
-    """Return a change that does not refuse what the function `check` refuses with a text that begins with `words`."""
-
-    def wrong(right: Any) -> Any:
-        def refuse(*arguments: Any) -> None:
-            try:
-                right(*arguments)
-            except ValueError as error:
-                if not str(error).startswith(words):
-                    raise
-
-        return refuse
-
-    return wrap(**{check: wrong})
-
-
 def wrapping(plain: Any) -> None:
     """Count indices of n and more from the start again, and negative ones from the end."""
     accepts("rows", "columns", "inducing", check="refuse_indices")(plain)
@@ -304,13 +283,6 @@ def anything_given(plain: Any) -> None:
     plain.residual_correlation = residual_correlation
 
 
-def any_lengthscale(plain: Any) -> None:
-    """Accept any number of lengthscales and repeat them."""
-    accepts("lengthscale is (")(plain)
-    right = plain.squared_distance
-    plain.squared_distance = lambda x, y, lengthscale: right(x, y, np.resize(lengthscale, x.shape[1]))
-
-
 def any_variance(plain: Any) -> None:
     """Take a variance of 0 for 1."""
     right = plain.residual_correlation
@@ -337,7 +309,7 @@ FAULTS = (
     Fault("variance_ignored", KERNEL, "variance 1 in every kernel", kernel(variance=lambda v: 1.0)),  # R1
     Fault("matern_as_rbf", KERNEL, "the RBF kernel where Matérn is asked for", kernel(kernel=lambda name: "rbf")),  # R2
     Fault("rbf_as_matern", KERNEL, "the Matérn kernel where RBF is asked for", kernel(kernel=lambda name: "matern52")),
-    Fault("distances_expanded_in_float32", KERNEL, "|x|^2 + |y|^2 - 2 x.y in float32 without centring", far_off(expanded)),  # R9
+    Fault("distances_expanded_in_float32", KERNEL, "|x|^2 + |y|^2 - 2 x.y in float32 without centring", far_off(stationary.expanded)),  # R9
     # --- kernel of the inducing points
     Fault("jitter_missing", INDUCING, "no jitter", diagonal(lambda jitter, variance: 0.0)),
     Fault("jitter_absolute", INDUCING, "the jitter is not multiplied by the variance", diagonal(lambda jitter, variance: jitter)),
@@ -404,8 +376,8 @@ FAULTS = (
     # --- what must be refused
     Fault("accepts_indices", REFUSED, "indices out of range are counted from the other end", wrapping),
     Fault("accepts_anything_given", REFUSED, "inducing points, V and p are taken as they come", anything_given),
-    Fault("accepts_residual_variance", REFUSED, "a residual variance below 0 or NaN is taken", accepts("residual_variance", check="refuse_given")),
-    Fault("accepts_lengthscales", REFUSED, "any number of lengthscales is taken, and repeated", any_lengthscale),
+    Fault("accepts_residual_variance", REFUSED, "a residual variance below 0 or NaN is taken", accepts("residual_variance must be 0", check="refuse_given")),
+    Fault("accepts_lengthscales", REFUSED, "any number of lengthscales is taken, and repeated", stationary.any_lengthscale),
     Fault("accepts_lengthscale_zero", REFUSED, "a lengthscale of 0 is taken", accepts("lengthscale must")),
     Fault("accepts_variance_zero", REFUSED, "a variance of 0 is taken for 1", any_variance),
     Fault("accepts_negative_jitter", REFUSED, "a jitter below 0 is taken", accepts("jitter")),

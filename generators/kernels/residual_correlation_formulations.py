@@ -7,13 +7,16 @@ from typing import Any
 import numpy as np
 import scipy.linalg
 import torch
-from scipy.spatial.distance import cdist
 
 from karat.faults import Formulation, wrap
+from karat.freeze import beside
 
 Array = Any
 Change = Callable[[Any], None]
 WIDE = np.float64
+
+factors = beside(__file__, "_cholesky_formulations")
+stationary = beside(__file__, "_stationary_formulations")
 
 
 def squared(formula: Callable[[Array, Array], Array]) -> Change:
@@ -35,17 +38,6 @@ def squared(formula: Callable[[Array, Array], Array]) -> Change:
     return change
 
 
-def expanded(x: Array, y: Array) -> Array:
-    """Return |x|^2 + |y|^2 - 2 x.y, (p, q)."""
-    return np.maximum(np.square(x).sum(-1)[:, None] + np.square(y).sum(-1) - 2 * (x @ y.T), 0)
-
-
-def in_torch(x: Array, y: Array) -> Array:
-    """Return torch's distances by differences, squared, (p, q)."""
-    apart = torch.cdist(torch.tensor(x), torch.tensor(y), compute_mode="donot_use_mm_for_euclid_dist")
-    return apart.square().numpy()
-
-
 def chunked(size: int) -> Change:
     """Return a change that computes rows in chunks of `size`."""
 
@@ -63,15 +55,6 @@ def chunked(size: int) -> Change:
     return change
 
 
-def outer(matrix: Array) -> Array:
-    """Return the factor by subtracting outer products, (m, m)."""
-    rest, factor = matrix.copy(), np.zeros_like(matrix)
-    for j in range(len(rest)):
-        factor[j:, j] = rest[j:, j] / np.sqrt(rest[j, j])
-        rest[j:, j:] -= np.outer(factor[j:, j], factor[j:, j])
-    return factor
-
-
 def in_blocks(matrix: Array) -> Array:
     """Return the factor in blocks of 3 columns, (m, m)."""
     rest, factor = matrix.copy(), np.zeros_like(matrix)
@@ -83,20 +66,6 @@ def in_blocks(matrix: Array) -> Array:
             factor[k:, j:k] = below
             rest[k:, k:] -= below @ below.T
     return factor
-
-
-def triangular(cross: Array, factor: Array) -> Array:
-    """Return SciPy's triangular solve, (n, m)."""
-    return scipy.linalg.solve_triangular(factor, cross.T, lower=True).T
-
-
-def by_columns(cross: Array, factor: Array) -> Array:
-    """Return forward substitution by columns of the factor, (n, m)."""
-    rest, found = cross.copy(), np.empty_like(cross)
-    for j in range(factor.shape[0]):
-        found[:, j] = rest[:, j] / factor[j, j]
-        rest -= found[:, j, None] * factor[:, j]
-    return found
 
 
 def of_torch(cross: Array, factor: Array) -> Array:
@@ -155,21 +124,21 @@ def by_inverse_roots(plain: Any) -> None:
 
 
 FORMULATIONS = (
-    Formulation("expanded_centred", "distances expanded about the mean", squared(expanded)),
-    Formulation("scipy_cdist", "scipy.spatial.distance.cdist",
-                squared(lambda x, y: cdist(x, y, "sqeuclidean").astype(x.dtype))),
-    Formulation("torch_cdist", "torch.cdist, squared", squared(in_torch)),
+    Formulation("expanded_centred", "distances expanded about the mean", squared(stationary.expanded)),
+    Formulation("scipy_cdist", "scipy.spatial.distance.cdist", squared(stationary.of_scipy)),
+    Formulation("torch_cdist", "torch.cdist, squared", squared(stationary.of_torch)),
     Formulation("chunks_of_1", "rows one by one", chunked(1)),
     Formulation("chunks_of_5", "rows in chunks of 5", chunked(5)),
     Formulation("scipy_cholesky", "scipy.linalg.cholesky",
                 wrap(cholesky=lambda _: lambda matrix: scipy.linalg.cholesky(matrix, lower=True))),
-    Formulation("cholesky_outer", "the factor by subtracting outer products", wrap(cholesky=lambda _: outer)),
+    Formulation("cholesky_outer", "the factor by subtracting outer products", wrap(cholesky=lambda _: factors.outer)),
     Formulation("cholesky_blocks", "the factor in blocks of 3 columns", wrap(cholesky=lambda _: in_blocks)),
     Formulation("general_solve", "numpy.linalg.solve, which does not know that L is triangular",
                 wrap(project=lambda _: lambda cross, factor: np.linalg.solve(factor, cross.T).T)),
-    Formulation("scipy_triangular", "scipy.linalg.solve_triangular", wrap(project=lambda _: triangular)),
+    Formulation("scipy_triangular", "scipy.linalg.solve_triangular", wrap(project=lambda _: factors.triangular)),
     Formulation("torch_triangular", "torch.linalg.solve_triangular", wrap(project=lambda _: of_torch)),
-    Formulation("substitution_by_columns", "forward substitution by columns of L", wrap(project=lambda _: by_columns)),
+    Formulation("substitution_by_columns", "forward substitution by columns of L",
+                wrap(project=lambda _: factors.by_columns)),
     Formulation("gemm_transposed", "the product of projections transposed",
                 wrap(residual_covariance=lambda _: transposed)),
     Formulation("factor_by_factor", "projections subtracted column by column",

@@ -9,11 +9,14 @@ from typing import Any
 import numpy as np
 
 from karat.faults import Fault, wrap
+from karat.freeze import beside
 
 Array = Any
 BOTH = ("correlation", "distance")
 DISTANCE = ("distance",)
 REFUSED = ("refused",)
+
+in_float32 = beside(__file__, "_rounding").through(np.float32)
 
 
 def centred(formula: Callable[[Array], Array]) -> Callable[[Any], None]:
@@ -44,11 +47,6 @@ def returned(formula: Callable[[dict[str, Array]], dict[str, Array]]) -> Callabl
 def transposed(array: Array) -> Array:
     """Return the transposed values in the shape of the array."""
     return np.ascontiguousarray(array.T).reshape(array.shape)
-
-
-def in_float32(array: Array) -> Array:
-    """Return values rounded to float32."""
-    return array.astype(np.float32).astype(array.dtype)
 
 
 def cosine(plain: Any) -> None:

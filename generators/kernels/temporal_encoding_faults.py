@@ -9,10 +9,13 @@ from typing import Any
 import numpy as np
 
 from karat.faults import Fault, wrap
+from karat.freeze import beside
 
 Array = Any
 Change = Callable[[Any], None]
 FREQUENCY, ENCODING, SAMPLE, OUTPUT, REFUSED = (("frequency",), ("encoding",), ("sample",), ("output",), ("refused",))
+
+truncated = beside(__file__, "_rounding").truncated
 
 # --- sinusoidal ------------------------------------------------------------------------------------------------------
 
@@ -183,12 +186,6 @@ def first_row(rows: Array) -> Array:
 def misread(x: Array) -> Array:
     """Return what the bits of the float16 numbers `x` mean as bfloat16, in the format of `x`."""
     bits = x.astype(np.float16).view(np.uint16).astype(np.uint32) << np.uint32(16)
-    return bits.view(np.float32).astype(x.dtype)
-
-
-def truncated(x: Array) -> Array:
-    """Return values cut to the 8 bits of bfloat16, in their own format."""
-    bits = np.ascontiguousarray(x, np.float32).view(np.uint32) & np.uint32(0xFFFF0000)
     return bits.view(np.float32).astype(x.dtype)
 
 

@@ -9,12 +9,15 @@ from typing import Any
 import numpy as np
 
 from karat.faults import Fault, wrap
+from karat.freeze import beside
 
 Array = Any
 Change = Callable[[Any], None]
 VOXEL, COUNT, OCCUPANCY, MEAN, MAX = ("voxel",), ("count",), ("occupancy",), ("mean",), ("max",)
 WEIGHT, TSDF, BOUNDS, REFUSED = ("weight",), ("tsdf",), ("bounds",), ("refused",)
 FEATURES, COUNTED = ("mean", "max"), ("count", "occupancy")
+
+rounding = beside(__file__, "_rounding")
 
 # --- which voxel -----------------------------------------------------------------------------------------------------
 
@@ -197,9 +200,8 @@ def misread(x: Array) -> Array:
 
 
 def truncated(x: Array) -> Array:
-    """Return values cut to the 8 bits of bfloat16, in their own format."""
-    bits = np.ascontiguousarray(x, np.float32).view(np.uint32) & np.uint32(0xFFFF0000)
-    return np.where(np.isfinite(x), bits.view(np.float32), x).astype(x.dtype)
+    """Return values cut to the 8 bits of bfloat16, in their own format, but NaN and infinities as they are."""
+    return np.where(np.isfinite(x), rounding.truncated(x), x)
 
 
 # --- how far from it -------------------------------------------------------------------------------------------------

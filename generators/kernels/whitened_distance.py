@@ -17,6 +17,7 @@ from scipy.spatial.distance import cdist
 from karat.freeze import beside
 
 operation = beside(__file__, "_operation")
+factors = beside(__file__, "_cholesky")
 
 Array = NDArray[Any]
 Given = Mapping[str, Any]
@@ -30,8 +31,8 @@ def whitened_distance(
     deviations = vectors - vectors.mean(0)  # (n, k)
     n, k = deviations.shape
     covariance = (deviations.T @ deviations) / (n - 1) + jitter * torch.eye(k)  # (k, k)
-    factor = cholesky(covariance)  # (k, k)
-    whitened = solved(factor, deviations)  # (n, k)
+    factor = factors.cholesky(covariance)  # (k, k)
+    whitened = factors.solved(factor, deviations)  # (n, k)
     norms = (whitened * whitened).sum(-1)  # (n,)
     squared = norms[rows][:, None] + norms[columns] - 2 * (whitened[rows] @ whitened[columns].T)  # (r, c)
     squared = torch.where(rows[:, None] == columns, 0.0, squared.clamp_min(0))  # (r, c)
@@ -42,30 +43,6 @@ def whitened_distance(
         "squared_distance": squared,
         "distance": torch.sqrt(squared),
     }
-
-
-def cholesky(matrix: torch.Tensor) -> torch.Tensor:
-    """Return the lower triangular factor column by column, (k, k)."""
-    columns: list[torch.Tensor] = []
-    for j in range(len(matrix)):
-        rest = matrix[:, j]  # (k,)
-        if j:
-            left = torch.stack(columns, dim=1)  # (k, j)
-            rest = rest - left @ left[j]
-        column = rest / torch.sqrt(rest[j])
-        columns.append(torch.where(torch.arange(len(matrix)) >= j, column, 0.0))
-    return torch.stack(columns, dim=1)
-
-
-def solved(factor: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-    """Return L^-1 of each row by forward substitution, (n, k)."""
-    found: list[torch.Tensor] = []
-    for j in range(len(factor)):
-        rest = rows[:, j]  # (n,)
-        if j:
-            rest = rest - torch.stack(found, dim=1) @ factor[j, :j]
-        found.append(rest / factor[j, j])
-    return torch.stack(found, dim=1)
 
 
 # --- what must hold of the goldens -----------------------------------------------------------------------------------

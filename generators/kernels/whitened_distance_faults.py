@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from karat.faults import Fault, wrap
+from karat.freeze import beside
 
 Array = Any
 COVARIANCE = ("covariance",)
@@ -17,6 +18,9 @@ WHITENED = ("whitened",)
 SQUARED = ("squared_distance",)
 DISTANCE = ("distance",)
 REFUSED = ("refused",)
+
+accepts = beside(__file__, "_refusals").accepts
+in_float32 = beside(__file__, "_rounding").through(np.float32)
 
 
 def centred(formula: Callable[[Array], Array]) -> Callable[[Any], None]:
@@ -79,11 +83,6 @@ def transposed(array: Array) -> Array:
     return np.ascontiguousarray(array.T).reshape(array.shape)
 
 
-def in_float32(array: Array) -> Array:
-    """Return values rounded to float32."""
-    return array.astype(np.float32).astype(array.dtype)
-
-
 def root(matrix: Array) -> Array:
     """Return the symmetric root of a positive matrix, (k, k)."""
     values, at = np.linalg.eigh(matrix)
@@ -104,22 +103,6 @@ def self_left(plain: Any) -> None:
         return np.where(plain.same(rows, columns), rounded, right(whitened, rows, columns)).astype(whitened.dtype)
 
     plain.squared_distance = squared_distance
-
-
-def accepts(*words: str) -> Callable[[Any], None]:
-    """Return a change that does not refuse what is refused with a text that begins with one of `words`."""
-
-    def wrong(right: Any) -> Any:
-        def refuse(*arguments: Any) -> None:
-            try:
-                right(*arguments)
-            except ValueError as error:
-                if not str(error).startswith(words):
-                    raise
-
-        return refuse
-
-    return wrap(refuse=wrong)
 
 
 def wrapping(plain: Any) -> None:

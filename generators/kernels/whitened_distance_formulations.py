@@ -8,9 +8,12 @@ import scipy.linalg
 import torch
 
 from karat.faults import Formulation, wrap
+from karat.freeze import beside
 
 Array = Any
 Change = Callable[[Any], None]
+
+factors = beside(__file__, "_cholesky_formulations")
 
 
 def squared(formula: Callable[[Array, Array], Array]) -> Change:
@@ -65,29 +68,6 @@ def by_inverse(deviations: Array, factor: Array) -> Array:
     return deviations @ inverse.T
 
 
-def triangular(deviations: Array, factor: Array) -> Array:
-    """Return SciPy's triangular solve, (n, k)."""
-    return scipy.linalg.solve_triangular(factor, deviations.T, lower=True).T
-
-
-def row_by_row(deviations: Array, factor: Array) -> Array:
-    """Return forward substitution from the left, column by column of L, (n, k)."""
-    rest, found = deviations.copy(), np.empty_like(deviations)
-    for j in range(factor.shape[0]):
-        found[:, j] = rest[:, j] / factor[j, j]
-        rest -= found[:, j, None] * factor[:, j]
-    return found
-
-
-def outer(covariance: Array) -> Array:
-    """Return the factor by subtracting outer products, (k, k)."""
-    rest, factor = covariance.copy(), np.zeros_like(covariance)
-    for j in range(len(rest)):
-        factor[j:, j] = rest[j:, j] / np.sqrt(rest[j, j])
-        rest[j:, j:] -= np.outer(factor[j:, j], factor[j:, j])
-    return factor
-
-
 def of_numpy(deviations: Array, jitter: float) -> Array:
     """Return NumPy's covariance of vectors and the jitter, (k, k)."""
     k = deviations.shape[1]
@@ -111,12 +91,13 @@ FORMULATIONS = (
     Formulation("torch_cdist", "torch.cdist by matrix products", squared(in_torch)),
     Formulation("general_solve", "numpy.linalg.solve, which does not know that L is triangular",
                 wrap(whiten=lambda _: lambda deviations, factor: np.linalg.solve(factor, deviations.T).T)),
-    Formulation("scipy_triangular", "scipy.linalg.solve_triangular", wrap(whiten=lambda _: triangular)),
+    Formulation("scipy_triangular", "scipy.linalg.solve_triangular", wrap(whiten=lambda _: factors.triangular)),
     Formulation("inverse", "multiplied by the inverse of L", wrap(whiten=lambda _: by_inverse)),
-    Formulation("substitution_by_columns", "forward substitution by columns of L", wrap(whiten=lambda _: row_by_row)),
+    Formulation("substitution_by_columns", "forward substitution by columns of L",
+                wrap(whiten=lambda _: factors.by_columns)),
     Formulation("scipy_cholesky", "scipy.linalg.cholesky",
                 wrap(cholesky=lambda _: lambda covariance: scipy.linalg.cholesky(covariance, lower=True))),
-    Formulation("cholesky_outer", "the factor by subtracting outer products", wrap(cholesky=lambda _: outer)),
+    Formulation("cholesky_outer", "the factor by subtracting outer products", wrap(cholesky=lambda _: factors.outer)),
     Formulation("numpy_cov", "numpy.cov", wrap(covariance_of=lambda _: of_numpy)),
     Formulation("covariance_in_order", "summed vector by vector", wrap(covariance_of=lambda _: of_outer_products)),
 )  # fmt: skip
