@@ -7,6 +7,7 @@ from karat.inputs import Recipe as Recipe
 from karat.inputs import Stored as Stored
 from karat.suites import Case as Case
 from karat.suites import Checkpoint as Checkpoint
+from karat.suites import Property as Property
 from karat.suites import Suite as Suite
 
 __version__ = "0.1.0"

@@ -47,6 +47,9 @@ def parser() -> argparse.ArgumentParser:
     )
     check.add_argument("--require", action="append", default=[], metavar="SELECT", help="may not be unsupported")
     check.add_argument("--timeout", type=float, default=300.0, metavar="SECONDS", help="for one case (default: 300)")
+    check.add_argument(
+        "--properties", action="store_true", help="try what must hold of its own outputs too, by running it again"
+    )
     check.add_argument("--json", metavar="FILE", help="write the report as JSON; - for standard output")
     check.add_argument("--junit", metavar="FILE", help="write the report as JUnit XML; - for standard output")
 
@@ -165,6 +168,7 @@ def _export(repository: Repository, options: argparse.Namespace) -> int:
 
 
 def _check(repository: Repository, options: argparse.Namespace) -> int:
+    from karat import properties
     from karat import report as reports
     from karat.candidates import open_candidate
     from karat.errors import UsageError
@@ -180,15 +184,19 @@ def _check(repository: Repository, options: argparse.Namespace) -> int:
     candidate = open_candidate(options.candidate, timeout=options.timeout)
     try:
         report = check(repository, candidate, selection, contracts=options.contract, required=required)
+        usable = options.properties and not report.findings
+        tried = properties.check_properties(repository, candidate, selection, options.contract) if usable else []
     finally:
         candidate.close()
     written = "-" in (options.json, options.junit)
-    print(reports.text(report, repository), file=sys.stderr if written else sys.stdout, flush=True)
+    lines = [*(f"property {outcome.line}" for outcome in tried), reports.text(report, repository)]
+    print(reports.printable("\n".join(lines)), file=sys.stderr if written else sys.stdout, flush=True)
     if options.json:
-        _write(options.json, reports.as_json(report) + "\n")
+        _write(options.json, reports.as_json(report, properties.as_json(tried)) + "\n")
     if options.junit:
         _write(options.junit, reports.as_junit(report, repository))
-    return report.exit_code
+    codes = {report.exit_code, properties.exit_code(tried)}
+    return next(code for code in (3, 2, 4, 1, 5, 0) if code in codes)
 
 
 def _gate(repository: Repository, options: argparse.Namespace) -> int:

@@ -6,7 +6,7 @@ import json
 import math
 import shlex
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 from xml.etree import ElementTree as ET
@@ -277,7 +277,7 @@ def findings_text(findings: Iterable[Finding]) -> str:
 # --- JSON ------------------------------------------------------------------------------------------------------------
 
 
-def as_json(report: Report) -> str:
+def as_json(report: Report, properties: Sequence[Mapping[str, str]] = ()) -> str:
     """Return the report as JSON, schema 1; NaN and infinities are the strings `NaN`, `Infinity`, `-Infinity`.
 
     Indices are those of the whole checkpoint.
@@ -291,6 +291,7 @@ def as_json(report: Report) -> str:
         "results": [_result(verdict) for verdict in report.verdicts],
         "findings": findings_json(report.findings),
         "extra": report.extra,
+        **({"properties": list(properties)} if properties else {}),
     }
     return json.dumps(_strict(content), indent=1, allow_nan=False)
 

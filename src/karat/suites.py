@@ -7,7 +7,7 @@ import importlib.util
 import json
 import re
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 
 from karat.errors import UsageError
 from karat.inputs import Recipe
+
+Arrays = Mapping[str, NDArray[Any]]
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")
 _SUITE_NAME = re.compile(r"[a-z][a-z0-9_]*(@[a-zA-Z0-9_.-]+)?")
@@ -223,6 +225,28 @@ def _missing(name: str, place: str) -> Any:
 
 
 @dataclass(frozen=True)
+class Property:
+    """What must hold of a candidate's own outputs, whatever the goldens are; tried by a second run on other inputs.
+
+    Attributes:
+        name: such as `causality`.
+        about: what holds, such as "what comes later changes nothing before".
+        cases: those in which it is tried.
+        checkpoint: the one that it speaks of; how far values may be apart follows from the noise of its goldens.
+        changed: gives the inputs of the second run, whose floats every contract must hold exactly; None: the same.
+        compared: gets the outputs of both runs and the inputs of the second, and returns what is found and what is
+            wanted, broadcastable to it; None: both runs must give the same bits.
+    """
+
+    name: str
+    about: str
+    cases: tuple[str, ...]
+    checkpoint: str
+    changed: Callable[[dict[str, NDArray[Any]]], dict[str, NDArray[Any]]] | None = None
+    compared: Callable[[Arrays, Arrays, Arrays], tuple[Any, Any]] | None = None
+
+
+@dataclass(frozen=True)
 class Suite:
     """One thing to be computed and its contract.
 
@@ -234,6 +258,7 @@ class Suite:
         outputs: the checkpoints that a user of the thing sees, and a candidate may have alone: faults are looked for
             there too, not only where they show first.
         packed: its goldens are one HDF5 file instead of files for each case: for a grid of many small cases.
+        properties: what must hold of a candidate's own outputs.
     """
 
     name: str
@@ -242,6 +267,7 @@ class Suite:
     cases: tuple[Case, ...]
     outputs: tuple[str, ...] = ()
     packed: bool = False
+    properties: tuple[Property, ...] = ()
 
     def __post_init__(self) -> None:
         """Raise `ValueError` where the declaration contradicts itself."""
@@ -252,6 +278,9 @@ class Suite:
             raise ValueError(f"suite {self.name}: cases named twice: {repeated}")
         if not self.cases or not self.contracts:
             raise ValueError(f"suite {self.name}: needs at least one case and one contract")
+        for entry in self.properties:
+            for name in entry.cases:
+                self.case(name).checkpoint(entry.checkpoint)  # raises where there is none
         for case in self.cases:
             if unknown := set(case.contracts) - set(self.contracts):
                 raise ValueError(

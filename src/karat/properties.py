@@ -1,0 +1,160 @@
+"""What must hold of a candidate's own outputs, whatever the goldens say: runs it again on other inputs and compares."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from karat import noise
+from karat.candidates import Candidate, Failure, FolderCandidate, Request
+from karat.errors import UsageError
+from karat.exchange import Outputs
+from karat.goldens import GoldenSet
+from karat.suites import Case, Property, Repository, Selection, Suite
+from karat.tolerances import Limits, Tolerances, read_tolerances
+
+Arrays = dict[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one property came to in one case under one contract.
+
+    Attributes:
+        place: `suite/case/contract`.
+        name: of the property.
+        status: `holds`, `violated`, `unsupported` (the candidate has not the checkpoint), or the status of a run that
+            gave no outputs.
+        text: what was found and what was allowed.
+    """
+
+    place: str
+    name: str
+    status: str
+    text: str
+
+    @property
+    def line(self) -> str:
+        """Return the outcome for people."""
+        return f"{self.place}: {self.name}: {self.status}{f': {self.text}' if self.text else ''}"
+
+
+def check_properties(
+    repository: Repository, candidate: Candidate, selection: Selection, contracts: Sequence[str] = ()
+) -> list[Outcome]:
+    """Try the properties of the selected suites, each in its cases, under `contracts` (default: float32).
+
+    Raise `UsageError` for a candidate that cannot be run again, and where the selection has no property.
+    """
+    if isinstance(candidate, FolderCandidate):
+        raise UsageError("a dump cannot be run again: properties need a py: or a cmd: candidate")
+    tolerances = read_tolerances(repository.root / "tolerances.toml")
+    found = [
+        _tried(repository, candidate, suite, suite.case(name), entry, contract, tolerances)
+        for suite in repository.suites.values()
+        for entry in suite.properties
+        for name in entry.cases
+        if selection.has(suite.name, name)
+        for contract in dict.fromkeys(contracts or ("float32",))
+        if contract in suite.contracts_of(suite.case(name))
+    ]
+    if not found:
+        with_some = [suite.name for suite in repository.suites.values() if suite.properties]
+        raise UsageError(f"no property is selected; suites that have some: {', '.join(with_some) or 'none'}")
+    return found
+
+
+def _tried(
+    repository: Repository,
+    candidate: Candidate,
+    suite: Suite,
+    case: Case,
+    entry: Property,
+    contract: str,
+    tolerances: Tolerances,
+) -> Outcome:
+    goldens = GoldenSet.open(repository, suite.name)
+    given = goldens.draw_inputs(case)
+    changed = entry.changed(given) if entry.changed is not None else given
+    request = Request(suite, case, tolerances.contract(contract), given, goldens)
+    place = f"{suite.name}/{case.name}/{contract}"
+    runs: list[Arrays] = []
+    for arrays in (given, changed):
+        outcome = candidate.run(replace(request, arrays=arrays))
+        if isinstance(outcome, Failure):
+            return Outcome(place, entry.name, outcome.status, outcome.text)
+        if entry.checkpoint not in outcome.tensors:
+            return Outcome(place, entry.name, "unsupported", f"it does not produce {entry.checkpoint}")
+        runs.append(_loaded(outcome))
+    if entry.compared is None:
+        return Outcome(place, entry.name, *_bits(entry, *runs))
+    try:
+        found, wanted = entry.compared(runs[0], runs[1], changed)
+    except (KeyError, ValueError, IndexError) as error:  # outputs of another shape than the contract's
+        return Outcome(place, entry.name, "violated", f"its outputs cannot be compared: {error}")
+    return Outcome(place, entry.name, *_within(entry, found, wanted, _allowed(request, entry, tolerances)))
+
+
+def _loaded(outcome: Outputs) -> Arrays:
+    return {name: np.array(tensor.load()) for name, tensor in outcome.tensors.items()}
+
+
+def _bits(entry: Property, first: Arrays, second: Arrays) -> tuple[str, str]:
+    """Compare two runs bit by bit."""
+    for name in first:
+        if name not in second or first[name].shape != second[name].shape:
+            return "violated", f"{entry.about}: {name} has another shape, or is missing"
+        if first[name].tobytes() != second[name].tobytes():
+            differing = first[name].reshape(-1).view(np.uint8) != second[name].reshape(-1).view(np.uint8)
+            element = int(differing.argmax()) // first[name].dtype.itemsize
+            index = tuple(int(i) for i in np.unravel_index(element, first[name].shape))
+            values = first[name][index], second[name][index]
+            return "violated", f"{entry.about}: {name} at {index} is {values[0]}, then {values[1]}"
+    return "holds", ""
+
+
+def _allowed(request: Request, entry: Property, tolerances: Tolerances) -> float:
+    """Return how far two correct values of a checkpoint may be apart: each may be off by the largest sigma there is."""
+    suite, case, contract = request.suite.name, request.case.name, request.contract
+    checkpoint = request.case.checkpoint(entry.checkpoint)
+    row = tolerances.find(contract.name, suite, case, entry.checkpoint, kind=checkpoint.tolerance)
+    if not isinstance(row, Limits):
+        raise UsageError(f"{suite}: property {entry.name}: {row.source} does not count in sigma")
+    golden = request.goldens.golden(case, entry.checkpoint)
+    predicted = noise.prediction(request.goldens.scales(case, entry.checkpoint), contract, row.max_sigma)
+    sigma = np.sqrt(noise.variance(predicted, np.where(np.isfinite(golden), golden, 0)))
+    return row.max_sigma * math.sqrt(2) * float(sigma.max(initial=0.0))
+
+
+def _within(entry: Property, found: NDArray[Any], wanted: NDArray[Any], allowed: float) -> tuple[str, str]:
+    """Compare what was found with what was wanted."""
+    found, wanted = np.asarray(found, np.float64), np.broadcast_to(np.asarray(wanted, np.float64), np.shape(found))
+    with np.errstate(invalid="ignore"):
+        apart = np.abs(found - wanted)
+    apart = np.where((found == wanted) | (np.isnan(found) & np.isnan(wanted)), 0.0, apart)
+    if not apart.size:
+        return "violated", f"{entry.about}: there is nothing to compare"
+    worst = tuple(int(i) for i in np.unravel_index(np.nan_to_num(apart, nan=math.inf).argmax(), apart.shape))
+    if not apart[worst] <= allowed:
+        place = f"{entry.checkpoint}: found {found[worst]:.8g} at {worst} where {wanted[worst]:.8g} must be"
+        return "violated", f"{entry.about}: {place}; {apart[worst]:.3g} apart, allowed {allowed:.3g}"
+    return "holds", f"{apart[worst]:.3g} apart, allowed {allowed:.3g}"
+
+
+def exit_code(outcomes: Sequence[Outcome]) -> int:
+    """Return the exit code of `karat check` for these outcomes: 4 where a run failed, else 1 for a violated one."""
+    statuses = {outcome.status for outcome in outcomes}
+    if statuses - {"holds", "violated", "unsupported"}:
+        return 4
+    return 1 if "violated" in statuses else 0
+
+
+def as_json(outcomes: Sequence[Outcome]) -> list[Mapping[str, str]]:
+    """Return the outcomes as JSON values."""
+    keys = ("place", "name", "status", "text")
+    return [{key: getattr(outcome, key) for key in keys} for outcome in outcomes]
