@@ -16,7 +16,7 @@ from karat.errors import UsageError
 from karat.exchange import Outputs
 from karat.goldens import GoldenSet
 from karat.suites import Case, Property, Repository, Selection, Suite
-from karat.tolerances import Limits, Tolerances, read_tolerances
+from karat.tolerances import Tolerance, Tolerances, read_tolerances
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -119,16 +119,17 @@ def _bits(entry: Property, first: Arrays, second: Arrays) -> tuple[str, str]:
 
 
 def _allowed(request: Request, entry: Property, tolerances: Tolerances) -> float:
-    """Return how far two correct values of a checkpoint may be apart: each may be off by the largest sigma there is."""
+    """Return how far two correct values of a checkpoint may be apart: each by as much as the largest is allowed."""
     suite, case, contract = request.suite.name, request.case.name, request.contract
     checkpoint = request.case.checkpoint(entry.checkpoint)
     row = tolerances.find(contract.name, suite, case, entry.checkpoint, kind=checkpoint.tolerance)
-    if not isinstance(row, Limits):
-        raise UsageError(f"{suite}: property {entry.name}: {row.source} does not count in sigma")
     golden = request.goldens.golden(case, entry.checkpoint)
+    golden = np.where(np.isfinite(golden), golden, 0)
+    if isinstance(row, Tolerance):
+        rms = float(request.goldens.goldens[case, entry.checkpoint]["rms"])
+        return 2 * (row.rtol * float(np.abs(golden).max(initial=0.0)) + row.atol_rms * rms)
     predicted = noise.prediction(request.goldens.scales(case, entry.checkpoint), contract, row.max_sigma)
-    sigma = np.sqrt(noise.variance(predicted, np.where(np.isfinite(golden), golden, 0)))
-    return row.max_sigma * math.sqrt(2) * float(sigma.max(initial=0.0))
+    return row.max_sigma * math.sqrt(2) * float(np.sqrt(noise.variance(predicted, golden)).max(initial=0.0))
 
 
 def _within(entry: Property, found: NDArray[Any], wanted: NDArray[Any], allowed: float) -> tuple[str, str]:
