@@ -1,12 +1,13 @@
 """karat.listing: a porter reads in two minutes what a suite wants; a case in full has every shape."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from karat import listing
 from karat.inputs import Integers, Stored
-from karat.suites import Case, Checkpoint, Repository, Selection, Suite
+from karat.suites import Case, Checkpoint, Property, Repository, Selection, Suite
 from karat.tolerances import Contract, Tolerances
 
 EACH = "each operation"
@@ -78,6 +79,15 @@ def test_a_suite_in_a_line_has_its_size_and_contracts():
 def test_the_overview_begins_with_the_contract_of_the_suite():
     """Signature and definition, as the suite has written them, stand first, without trailing blanks."""
     assert overview()[:4] == ["demo", "  What it computes.", "", "    demo(ids, weights) -> y"]
+
+
+def test_properties_are_told_where_there_are_some():
+    """What must hold of a candidate's own outputs is part of what a candidate must provide."""
+    entry = Property("causality", "what comes later changes nothing before", ("long",), "embedding")
+    lines = overview(replace(SUITE, properties=(entry,)))
+    row = "  causality  what comes later changes nothing before  [long]"
+    assert lines[lines.index("properties, which karat check --properties tries:") + 1] == row
+    assert "properties" not in "\n".join(overview())
 
 
 def test_names_that_differ_in_a_number_are_one_line():
