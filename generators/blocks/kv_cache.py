@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 from transformers.models.llama.modeling_llama import apply_rotary_pos_emb, repeat_kv
 
 from karat.freeze import beside
@@ -20,7 +21,6 @@ operation = beside(__file__, "_operation")
 inner = beside(__file__, "_inner")
 
 Array = NDArray[Any]
-Tensor = torch.Tensor
 Given = Mapping[str, Any]
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 from transformers import LlamaConfig
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 from transformers.models.gptj.modeling_gptj import rotate_every_two
@@ -24,7 +25,6 @@ operation = beside(__file__, "_operation")
 inner = beside(__file__, "_inner")
 
 Array = NDArray[Any]
-Tensor = torch.Tensor
 Given = Mapping[str, Any]
 
 
@@ -53,7 +53,7 @@ def tables(r: int, positions: Tensor, base: float, scaling: Given) -> dict[str, 
 
 def frequencies(r: int, base: Tensor, scaling: Given, positions: Tensor) -> Tensor:
     """Return the scaled frequencies, (r/2,)."""
-    kind, factor = scaling["rope_type"], scaling.get("factor")
+    kind, factor = scaling["rope_type"], scaling.get("factor", 1.0)
     if kind == "dynamic":
         trained = scaling["max_position_embeddings"]
         length = max(int(positions.max()) + 1, trained)

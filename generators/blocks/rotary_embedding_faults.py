@@ -163,10 +163,12 @@ def rest_first(right: Any, x: Array, cos: Array, sin: Array, pairing: str) -> Ar
 def tables_of_other_layout(right: Any, x: Array, cos: Array, sin: Array, pairing: str) -> Array:
     """Turn the right pairs, with tables that are spread over the dimensions as the other pairing wants them."""
     r = 2 * cos.shape[-1]
-    spread = (lambda t: np.repeat(t, 2, -1)) if pairing == "half_split" else (lambda t: np.concatenate([t, t], -1))
+    cos_spread, sin_spread = (
+        np.repeat(t, 2, -1) if pairing == "half_split" else np.concatenate([t, t], -1) for t in (cos, sin)
+    )
     one, zero = np.ones_like(cos), np.zeros_like(cos)
     quarter = right(x[..., :r], zero, one, pairing).astype(cos.dtype)  # (B, heads, T, r)
-    turned = x[..., :r].astype(cos.dtype) * spread(cos)[:, None] + quarter * spread(sin)[:, None]
+    turned = x[..., :r].astype(cos.dtype) * cos_spread[:, None] + quarter * sin_spread[:, None]
     return np.concatenate([turned.astype(x.dtype), x[..., r:]], -1)
 
 
@@ -300,7 +302,6 @@ FAULTS = (
     Fault("dynamic_length_short", INV_FREQ, "the largest position taken for the length: one too few",
           stretch(lambda f, length, M, r: (f * max(length - 1, M) / M - (f - 1)) ** (r / (r - 2)))),
     Fault("dynamic_length_of_first_row", INV_FREQ, "the length of the first row of the batch", wrap(length=lambda right: lambda positions: right(positions[:1]))),
-    Fault("dynamic_length_of_tokens", INV_FREQ, "the number of tokens in the call taken for the length", wrap(length=lambda _: lambda positions: positions.shape[1])),
     Fault("yarn_as_linear", INV_FREQ, "every frequency over YaRN's factor", ramp(lambda fast, slow, i, r: np.ones(i.shape))),
     Fault("yarn_ignored", INV_FREQ, "no frequency over YaRN's factor", ramp(lambda fast, slow, i, r: np.zeros(i.shape))),
     Fault("yarn_ramp_reversed", INV_FREQ, "interpolated where it should be extrapolated, and the reverse",
@@ -328,7 +329,6 @@ FAULTS = (
           wrap(llama3=lambda right: lambda f, s: np.where(s["original_max_position_embeddings"] * f / (2 * math.pi) < s["low_freq_factor"], f / s["factor"], f).astype(f.dtype))),
     Fault("llama3_smooth_reversed", INV_FREQ, "the mixture between short and long waves is reversed", wrap(llama3=lambda right: lambda f, s: np.where(
         np.isclose(right(f, s), f, rtol=1e-6) | np.isclose(right(f, s) * s["factor"], f, rtol=1e-6), right(f, s), f + f / f.dtype.type(s["factor"]) - right(f, s)))),
-    Fault("llama3_long_waves_kept", INV_FREQ, "short waves are scaled and long ones kept", wrap(llama3=lambda right: lambda f, s: f + f / f.dtype.type(s["factor"]) - right(f, s))),
     Fault("llama3_wave_without_2_pi", INV_FREQ, "wavelengths without 2 pi", wrap(rotations=lambda right: lambda f, length: length * f)),
     Fault("llama3_extended_length", INV_FREQ, "the extended length in place of the original one",
           scaled("llama3", wrong_scaling(original_max_position_embeddings=lambda s: s["factor"] * s["original_max_position_embeddings"]))),
@@ -379,9 +379,10 @@ FAULTS = (
     Fault("k_rotated_twice", K, "k is rotated twice, as keys are that come out of a cache", only("k", twice)),
     # --- what must be refused
     Fault("vectors_cut", REFUSED, "q and k are cut to what both have", fitted),
-    Fault("positions_broadcast", REFUSED, "positions of other rows are read as if they were of these", accepts(
-        "check_positions", angles=lambda right: lambda positions, inv_freq: right(np.broadcast_to(positions, (2, 4)), inv_freq))),
-    Fault("position_negative_accepted", REFUSED, "negative positions are rotated backwards", accepts("check_positions")),
+    Fault("positions_broadcast", REFUSED, "one row of positions for all rows is taken", wrap(check_positions=lambda right: lambda positions, q: right(
+        np.broadcast_to(positions, (len(q), *positions.shape[1:])), q))),
+    Fault("position_negative_accepted", REFUSED, "negative positions are rotated backwards", wrap(check_positions=lambda right: lambda positions, q: right(
+        np.abs(positions), q))),
     Fault("rotary_dim_accepted", REFUSED, "a number of rotated dimensions that cannot be is made to fit", accepts(
         "check_rotary_dim", rotary_embedding=lambda right: lambda q, k, **given: right(q, k, **given | {
             "rotary_dim": even(given["rotary_dim"], q.shape[-1])} if q.ndim == 4 else given))),

@@ -103,7 +103,9 @@ def _freeze_into(
     stored: Arrays,
 ) -> None:
     generator = generator_at(generator_path)
-    jobs = [(repository, suite, case, generator_path, stored) for case in suite.cases]
+    # Functions of contracts do not go to other processes: nor do suites that were found already.
+    elsewhere, bare = Repository(repository.root), replace(suite, properties=())
+    jobs = [(elsewhere, bare, case, generator_path, stored) for case in suite.cases]
     frozen = (
         _run_all(jobs) if hasattr(generator, "perturbed") and len(jobs) > 1 else [freeze_case(*job) for job in jobs]
     )

@@ -46,8 +46,8 @@ def overview(repository: Repository, suite: Suite, tolerances: Tolerances) -> st
         "cases": _cases(suite),
     }
     if suite.properties:
-        rows = [(entry.name, entry.about, f"[{', '.join(entry.cases)}]") for entry in suite.properties]
-        tables["properties, which karat check --properties tries"] = _table(rows)
+        told = [(entry.name, entry.about, f"[{', '.join(entry.cases)}]") for entry in suite.properties]
+        tables["properties, which karat check --properties tries"] = _table(told)
     lines = [suite.name, *(f"  {text}".rstrip() for text in suite.about.splitlines())]
     for title, rows in tables.items():
         lines += ["", f"{title}:", *rows]

@@ -107,7 +107,12 @@ def case(
 ) -> Case:
     """Return the case of these positions, (B, T), and `heads`, (H, G), of `width` dimensions; `changes` are params."""
     B, T = tokens = len(positions), len(positions[0])
-    params = {"pairing": "half_split", "rotary_dim": width, "base": 10000.0, "scaling": dict(DEFAULT)} | changes
+    params: dict[str, Any] = {
+        "pairing": "half_split",
+        "rotary_dim": width,
+        "base": 10000.0,
+        "scaling": dict(DEFAULT),
+    } | changes
     r, yarn = params["rotary_dim"], params["scaling"]["rope_type"] == "yarn"
     factor = (Checkpoint("attention_factor", (), dtype="accumulation"),) if yarn else ()
     return Case(

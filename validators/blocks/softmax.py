@@ -1,0 +1,122 @@
+"""Softmax along an axis, with what a masked slice gives."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from karat import Case, Checkpoint, Dyadic, Integers, Literal, Recipe, Suite
+
+ABOUT = """\
+A py: candidate is a function
+    softmax(x, *, axis, temperature, empty) -> {"logsumexp": …, "output": …}
+  x            any shape with at least one axis; -inf hides an entry
+  axis         along which the output adds up to 1; negative ones count from the last
+  temperature  above 0; x is divided by it first
+  empty        what a slice gives of which all entries are hidden: "nan", as in torch and JAX, or "zero", as in
+               attention kernels
+  logsumexp    log(sum(exp(x / temperature))) along the axis, which is left out, in the accumulation format; -inf for a
+               slice that is hidden
+  output       exp(x / temperature - logsumexp), in the shape and format of x; a hidden entry is exactly 0
+A slice with NaN in it is NaN throughout. Softmax is one operation: under bfloat16 and float16, too, all from
+x / temperature to the quotient is computed in float32, and rounded once.
+
+To be refused: an axis that x has not; x without axes; a temperature that is not above 0; an unknown
+`empty`.
+"""
+
+CONTRACTS = ("float64", "float32", "bfloat16", "float16", "bfloat16-once", "float16-once")
+INFINITY = float("inf")
+
+
+def rows(name: str, shape: tuple[int, ...], *exponents: int) -> Dyadic:
+    """Return random x, of the standard deviation 36.9 * 2^exponents[i] in slice i of the first axis."""
+    return Dyadic(shape, f"softmax/{name}/x", exponent=0, row_exponents=exponents)
+
+
+def written(values: NDArray[Any]) -> Literal:
+    """Return values, exact in bfloat16 and float16, written out."""
+    return Literal(nested(values.tolist()), "float32")
+
+
+def nested(values: Any) -> Any:
+    """Turn nested lists into nested tuples."""
+    return tuple(map(nested, values)) if isinstance(values, list) else values
+
+
+def integers(name: str, shape: tuple[int, ...], low: int, high: int) -> NDArray[Any]:
+    """Return random integers in [low, high) as floats."""
+    return Integers(shape, f"softmax/{name}/x", low, high, dtype="float64").draw()
+
+
+def far(name: str) -> NDArray[Any]:
+    """Return rows about numbers from -1000 to 1000, which no exponential holds, (8, 29)."""
+    about = np.array([1000.0, -1000, 96, -110, 720, -760, 12, -24])  # (8,)
+    steps = np.array([4.0, 4, 0.5, 0.5, 4, 4, 0.0625, 0.125])  # (8,), exact there in bfloat16
+    return about[:, None] + steps[:, None] * integers(name, (8, 29), -2, 4)  # (8, 29)
+
+
+def masked(name: str) -> NDArray[Any]:
+    """Return rows of which -inf hides all but the first entries, every second entry, all but one, and all, (9, 26)."""
+    x = integers(name, (9, 26), -100, 100) / 32  # (9, 26)
+    x += 20.0 * (np.arange(9) - 4)[:, None] / 4  # rows about -20 to 20, exact in bfloat16
+    x = np.round(x * 8) / 8
+    hidden = np.arange(26) > 3 * np.arange(9)[:, None]  # (9, 26), row i shows 3 i + 1
+    hidden[5] = np.arange(26) % 2 == 0
+    hidden[6, :] = np.arange(26) != 17
+    hidden[[2, 7]] = True
+    return np.where(hidden, -INFINITY, x)
+
+
+def case(name: str, about: str, x: Recipe, *, axis: int = -1, keep: int = 0, refuses: str = "", **params: Any) -> Case:
+    """Return the case of `x`; with `keep`, only so many entries of each row, the last ones, are compared."""
+    params = {"axis": axis, "temperature": 1.0, "empty": "nan"} | params
+    points: tuple[Checkpoint, ...] = ()
+    if not refuses:
+        axes = ("batch", "head", "query", "key")[-len(x.shape) :]
+        left, places = list(x.shape), list(axes)
+        del left[axis], places[axis]
+        kept = {axes[axis]: (x.shape[axis] - keep, x.shape[axis])} if keep else {}
+        hidden = name in ("masked-nan", "masked-zero", "nan")
+        points = (
+            Checkpoint("logsumexp", tuple(left), tuple(places), dtype="accumulation", nonfinite=hidden),
+            Checkpoint("output", x.shape, axes, keep=kept, exact_zeros=True, nonfinite=hidden),
+        )
+    return Case(name, {"x": x}, params, points, about=about, refuses=refuses)
+
+
+def refused(name: str, refuses: str, **changes: Any) -> Case:
+    """Return a case that is right but for `changes`."""
+    return case(f"refuse-{name}", "", refuses=refuses, **({"x": rows("refused", (4, 3), -5)} | changes))
+
+
+NAN = np.where(np.eye(3, 5) > 0, np.nan, integers("nan", (3, 5), -60, 60) / 16)
+NAN[1] = [0.5, -1.25, 2, 0.75, -0.375]
+APART = integers("apart", (7, 19), -120, 121) * np.array([[8.0], [0.5], [2], [0.0625], [8], [1], [4]])  # (7, 19)
+CASES = (
+    case("rows", "two axes", rows("rows", (19, 37), -4, -5, -2), axis=1),
+    case("first-axis", "along the first axis", rows("first-axis", (23, 17), -4), axis=0),
+    case("middle-axis", "along the axis before the last, counted from the last", rows("middle-axis", (3, 14, 9), -4),
+         axis=-2),
+    case("attention", "four axes", rows("attention", (2, 3, 5, 11), -4, -3)),
+    case("sharp", "temperature 0.6875, the largest entry almost 1", rows("sharp", (9, 31), -4, -2), temperature=0.6875),
+    case("flat", "temperature 5, along the second axis of three", rows("flat", (2, 13, 10), -3, -4), axis=1,
+         temperature=5.0),
+    case("far", "about 1000 and -1000: no exponential without subtracting the maximum", written(far("far"))),
+    case("apart", "entries up to 1900 apart", written(APART)),
+    case("masked-nan", "entries hidden by -inf, two rows of them altogether: NaN", written(masked("masked-nan"))),
+    case("masked-zero", "likewise: zeros", written(masked("masked-zero")), empty="zero"),
+    case("nan", "a NaN spoils its row", written(NAN), empty="zero"),
+    case("long", "4099 entries, of which 61 are compared", rows("long", (4099, 5), *range(-11, -3)), axis=0, keep=61),
+    case("one-entry", "rows of one entry: 1", rows("one-entry", (31, 1), -3)),
+    case("vector", "one axis", rows("vector", (53,), -4), axis=0),
+    case("no-rows", "nothing to add up", rows("no-rows", (0, 7), -4)),
+    refused("axis", "axis 2 of two", axis=2),
+    refused("axis-negative", "axis -3 of two", axis=-3),
+    refused("scalar", "x without axes", x=rows("refused-scalar", ())),
+    refused("temperature-zero", "temperature 0", temperature=0.0),
+    refused("temperature-negative", "temperature -1", temperature=-1.0),
+    refused("empty", "`empty` is 'uniform'", empty="uniform"),
+)  # fmt: skip
+
+SUITE = Suite("softmax", ABOUT, CONTRACTS, CASES, outputs=("output",), packed=True)

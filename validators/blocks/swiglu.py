@@ -1,0 +1,96 @@
+"""The feed-forward block with SwiGLU (Shazeer 2020), from one matrix for gate and up projection.
+
+Symbols: B batch, T tokens, D width of x, F hidden width, O of the output.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from karat import Case, Checkpoint, Dyadic, Suite
+
+ABOUT = """\
+A py: candidate is a function
+    swiglu(x, gate_up, down, *, layout) -> {"gate": …, "up": …, "hidden": …, "output": …}
+  x        (..., D)
+  gate_up  (2F, D), both first weights in one, as torch.nn.Linear keeps them: (out, in)
+  down     (O, F), the second weight, (out, in)
+  layout   which rows of gate_up are which:
+           "gate_up"      the first F rows make the gate, the others the up projection
+           "up_gate"      the first F rows make the up projection, the others the gate
+           "interleaved"  rows 0, 2, 4, … make the gate, rows 1, 3, 5, … the up projection
+  gate     (..., F): x @ gate rows.T
+  up       (..., F): x @ up rows.T
+  hidden   (..., F): silu(gate) * up
+  output   (..., O): hidden @ down.T
+silu(z) = z / (1 + exp(-z)).
+All are in the format of x; there are no biases. A fused kernel may leave out all but the output. Under the contracts
+that round once, each is computed from numbers that were not rounded before.
+
+To be refused: x whose last axis is not D, or without axes; gate_up that has not two axes, or an odd number of rows;
+down that is not (O, F); an unknown layout.
+"""
+
+CONTRACTS = (
+    "float64", "float32", "tfloat32", "bfloat16", "float16", "bfloat16-once", "float16-once",
+)  # fmt: skip
+AXES = ("batch", "token", "channel")
+
+
+def case(
+    name: str, about: str, lead: tuple[int, ...], widths: tuple[int, int, int], *, layout: str = "gate_up",
+    keep: int = 0, refuses: str = "", shapes: Mapping[str, tuple[int, ...]] | None = None, **params: Any,
+) -> Case:  # fmt: skip
+    """Return the case of x (*lead, D) and the widths D, F and O; with `keep`, so many hidden channels are compared.
+
+    `exponent`, of gate_up, is -7 if it is not among `params`; `shapes` are those of inputs that are to be refused.
+    """
+    D, F, O = widths  # noqa: E741 - the contract's symbol
+    sizes = {"x": (*lead, D), "gate_up": (2 * F, D), "down": (O, F)} | dict(shapes or {})
+    exponents = {"x": -5, "gate_up": params.pop("exponent", -7), "down": -7}
+    axes = AXES[-1 - len(lead) :]
+    kept = {"channel": (F - keep, F)} if keep else {}
+    hidden = tuple(Checkpoint(point, (*lead, F), axes, keep=kept) for point in ("gate", "up", "hidden"))
+    return Case(
+        name,
+        {key: Dyadic(shape, f"swiglu/{name}/{key}", exponent=exponents[key]) for key, shape in sizes.items()},
+        {"layout": layout, **params},
+        () if refuses else (*hidden, Checkpoint("output", (*lead, O), axes)),
+        about=about,
+        refuses=refuses,
+    )
+
+
+def refused(name: str, refuses: str, *, lead: tuple[int, ...] = (3,), **changes: Any) -> Case:
+    """Return a case that is right but for `changes`: shapes of inputs, or parameters."""
+    shapes: dict[str, Any] = {key: changes.pop(key) for key in ("x", "gate_up", "down") if key in changes}
+    return case(f"refuse-{name}", "", lead, (6, 4, 5), refuses=refuses, shapes=shapes, **changes)
+
+
+CASES = (
+    case("gate-up", "gate first, as Llama's fused weights", (19,), (22, 17, 29)),
+    case("up-gate", "gate last, as diffusers' GEGLU keeps them", (2, 7), (18, 15, 21), layout="up_gate"),
+    case("interleaved", "gate and up in turn, as gpt-oss keeps them", (3, 5), (14, 19, 23), layout="interleaved"),
+    case("square", "2 F is D, and O is F: transposed weights fit", (11,), (26, 13, 13)),
+    case("large", "gates to 40 and -40", (9,), (16, 20, 31), layout="interleaved", exponent=-4),
+    case("wide", "sums of 515 terms", (7,), (515, 9, 12), exponent=-9),
+    case(
+        "wide-hidden",
+        "519 hidden channels, of which 11 are compared",
+        (6,),
+        (8, 519, 15),
+        layout="up_gate",
+        exponent=-6,
+        keep=11,
+    ),
+    case("vector", "no leading axis", (), (10, 24, 27)),
+    case("no-tokens", "nothing to project", (0,), (6, 4, 5)),
+    refused("odd", "gate_up of 7 rows", gate_up=(7, 6)),
+    refused("gate-up-columns", "gate_up of 5 columns where x has 6 channels", gate_up=(8, 5)),
+    refused("gate-up-rank", "gate and up as two matrices in one array", gate_up=(2, 4, 6)),
+    refused("down", "down of 8 columns, gate and up together", down=(5, 8)),
+    refused("down-transposed", "down as (F, O)", down=(4, 5)),
+    refused("scalar", "x without axes", x=()),
+    refused("layout", "layout is 'gate'", layout="gate"),
+)
+
+SUITE = Suite("swiglu", ABOUT, CONTRACTS, CASES, outputs=("output",), packed=True)
