@@ -39,9 +39,9 @@ def attention(
     """Return the checkpoints of a case; the scale multiplies q, as it may, so that its rounding is expected."""
     B, H, S, D = q.shape
     G, T = k.shape[1:3]
-    scale = D**-0.5 if scale is None else scale
+    factor = torch.tensor(D, dtype=torch.float64).sqrt().reciprocal() if scale is None else scale  # one for all scores
     keys, values = (x.repeat_interleave(H // G, 1) for x in (k, v))  # (B, H, T, D), (B, H, T, E)
-    scores = (q * scale) @ keys.mT  # (B, H, S, T)
+    scores = (q * factor) @ keys.mT  # (B, H, S, T)
     tangent = torch.tanh(scores / soft_cap) if soft_cap else None  # (B, H, S, T)
     masked = scores if tangent is None else tangent * soft_cap
     allowed, distance = seen(S, T, **band)  # (S, T) each
@@ -68,8 +68,8 @@ def attention(
     if tangent is not None:
         of_scores = of_scores * (1 - tangent.square())
     return found | {
-        "dq": of_scores @ keys * scale,
-        "dk": (of_scores.mT @ (q * scale)).unflatten(1, (G, H // G)).sum(2),
+        "dq": of_scores @ keys * factor,
+        "dk": (of_scores.mT @ (q * factor)).unflatten(1, (G, H // G)).sum(2),
         "dv": (probabilities.mT @ cotangent).unflatten(1, (G, H // G)).sum(2),
     }
 
