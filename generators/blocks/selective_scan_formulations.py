@@ -91,26 +91,22 @@ def fused(decay: Array, added: Array, first: Array) -> Array:
 
 def token_by_token(plain: Any) -> None:
     """Call the whole for one token at a time, each with the state that the one before left."""
-    right = plain.selective_scan
+    right, initial = plain.selective_scan, plain.initial
 
     def selective_scan(*, initial_state: Array | None = None, **given: Array) -> dict[str, Array]:
-        found, state = [], initial_state
-        by_token = ("u", "delta", "b", "c", "z")
+        found: list[dict[str, Array]] = []
         for t in range(given["u"].shape[1]):
-            one = {name: x[:, t : t + 1] if name in by_token else x for name, x in given.items()}
-            start = None if state is None or t else plain.wide(state)
-            if t:
-                plain.initial = lambda *_, kept=state: kept
-            elif start is not None:
-                plain.initial = lambda *_, kept=start: kept
-            found.append(right(**one))
-            state = found[-1]["final_state"]
+            one = {name: x[:, t : t + 1] if name in ("u", "delta", "b", "c", "z") else x for name, x in given.items()}
+            if found:
+                kept = found[-1]["final_state"]
+                plain.initial = lambda *_, kept=kept: kept
+            found.append(right(initial_state=initial_state, **one))
+        plain.initial = initial
         if not found:
             return right(initial_state=initial_state, **given)
-        whole = {
-            name: np.concatenate([part[name] for part in found], 1) for name in ("step_size", "states", "y", "output")
-        }
-        return whole | {"final_state": state}
+        by_token = ("step_size", "states", "y", "output")
+        whole = {name: np.concatenate([part[name] for part in found], 1) for name in by_token}
+        return whole | {"final_state": found[-1]["final_state"]}
 
     plain.selective_scan = selective_scan
 

@@ -122,7 +122,7 @@ SOME = ((1, 1, 0, 1, 0, 1, 1, 1), (0,) * 8, (1, 1, 1, 1, 1, 1, 0, 0))
 
 CASES = (
     case("causal", "a short sequence", (2, 3, 19, 19, 6, 5)),
-    case("causal-long", "131 tokens: chunks, and sums that must not be coarse", (1, 2, 131, 131, 7, 4)),
+    case("causal-long", "261 tokens: chunks, and sums that must not be coarse", (1, 2, 261, 261, 7, 4)),
     case("all-keys", "every query attends to all keys", (2, 3, 7, 11, 5, 8), causal=False),
     case("all-keys-masked", "padding among the keys; a row without keys, whose outputs are 0", (3, 2, 5, 8, 4, 7),
          causal=False, mask=SOME),
