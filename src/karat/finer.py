@@ -19,9 +19,9 @@ def finer_text(
 ) -> str:
     """Return what to say where the contract rounds each operation and the candidate rounded the golden once, else "".
 
-    `candidate` and `golden` have one shape, to which `judged` is broadcastable. Looked at are the elements in which
-    rounding each operation is expected to be off by more than a unit in the last place: where all of them are the
-    number of the format that is nearest to the golden, operations were not rounded as the contract says.
+    `candidate` and `golden` have one shape, to which `judged` is broadcastable. Looked at are the elements that the
+    format cannot hold and in which rounding each operation is expected to be off by more than a unit in the last place:
+    where all of them are the number that is nearest to the golden, operations were not rounded as the contract says.
     """
     storage = formats.lookup(contract.storage)
     inside = {contract.storage, contract.accumulation, contract.products}
@@ -32,7 +32,8 @@ def finer_text(
         counted &= judged
     with np.errstate(invalid="ignore"):
         unit = np.maximum(np.ldexp(1.0, np.frexp(golden)[1] - storage.significand_bits), storage.smallest)
-        noisy = counted & (np.sqrt(noise.variance(allowance, golden)) > _NOISY * unit)
+        noisy = counted & (golden.astype(storage.dtype) != golden)  # sums of numbers of few digits may be exact
+        noisy &= np.sqrt(noise.variance(allowance, golden)) > _NOISY * unit
         nearest = np.abs(candidate - golden) <= _HALF * unit
     number = int(np.count_nonzero(noisy))
     if number < _ENOUGH or not nearest[noisy].all():
