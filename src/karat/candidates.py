@@ -459,19 +459,21 @@ class NullCandidate:
         elif self.kind == "permuted":
             wrong = np.roll(golden, 1)
         else:
-            wrong = self._stale(request, checkpoint.name, golden)
+            wrong = self._stale(request, checkpoint, golden)
         return None if np.array_equal(wrong, golden, equal_nan=golden.dtype.kind == "f") else wrong
 
     @staticmethod
-    def _stale(request: Request, checkpoint: str, golden: NDArray[Any]) -> NDArray[Any]:
+    def _stale(request: Request, checkpoint: Checkpoint, golden: NDArray[Any]) -> NDArray[Any]:
         """Return what another case left at the checkpoint, else another checkpoint; the golden if all are equal."""
-        known = request.goldens.goldens
-        others = [(case.name, checkpoint) for case in request.suite.cases if case.name != request.case.name]
-        others += [(request.case.name, other.name) for other in request.case.checkpoints if other.name != checkpoint]
+        case, known = request.case, request.goldens.goldens
+        others = [(other.name, checkpoint.name) for other in request.suite.cases if other.name != case.name]
+        others += [(case.name, other.name) for other in case.checkpoints if other.name != checkpoint.name]
+        judged = case.judged_elements(checkpoint, request.arrays)
+        counted = np.broadcast_to(True if judged is None else judged, golden.shape)
         for key in others:
             if key in known:
                 stale = np.resize(request.goldens.golden(*key), golden.shape).astype(golden.dtype)
-                if not np.array_equal(stale, golden):
+                if not np.array_equal(stale[counted], golden[counted]):  # what is padding is not judged
                     return stale
         return golden
 
