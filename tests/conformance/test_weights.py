@@ -67,7 +67,7 @@ def test_a_damaged_weight_is_found(frozen):
     """Weights that are stored are guarded like goldens: one flipped bit closes the gate."""
     repository, _ = frozen
     (name,) = [name for name in repository.suites if "@" in name]
-    path = repository.goldens / name / "inputs.safetensors"
+    path = repository.folder(name) / "inputs.safetensors"
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
@@ -76,7 +76,7 @@ def test_a_damaged_weight_is_found(frozen):
 
 def test_weights_that_claim_to_be_the_released_ones_are_checked(repository, tmp_path, capsys):
     """A model named gpt2 must have the published attention scores; else nothing is frozen."""
-    before = sorted(path.name for path in repository.goldens.iterdir())
+    before = sorted(path.name for path in repository.goldens.rglob("*"))
     assert freeze.main(["gpt2", "--weights", str(saved(tmp_path / "gpt2"))]) == 3
     assert "attention scores of 'Hello.'" in capsys.readouterr().err
     assert sorted(path.name for path in repository.goldens.iterdir()) == before

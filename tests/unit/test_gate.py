@@ -122,7 +122,15 @@ DAMAGES = (
     ),
     Damage("generator edited", append("generators/toy.py", "# a comment\n"), "stale", "generators/toy.py"),
     Damage("generator gone", lambda toy: (toy.root / "generators/toy.py").unlink(), "stale", "generators/toy.py"),
-    Damage("shared generator file new", append("generators/_shared.py", ""), "stale", "generators/_shared.py"),
+    Damage(
+        "shared generator file new",
+        lambda toy: (
+            append("generators/_shared.py", "")(toy),
+            append("generators/toy.py", '# beside(__file__, "_shared")\n')(toy),
+        ),
+        "stale",
+        "generators/_shared.py",
+    ),
     Damage("witness edited", append("candidates/plain/toy.py", "# a comment\n"), "stale", "candidates/plain/toy.py"),
     Damage("manifest lacks a key", drop_key, "damaged", MANIFEST),
     Damage("goldens gone", lambda toy: shutil.rmtree(toy.goldens), "missing", MANIFEST),
@@ -251,7 +259,7 @@ def test_goldens_of_weights_for_a_contract_that_takes_none_are_unlisted(toy):
     append("goldens/toy@mine/config.json", "{}")(toy)
     result = toy.karat("gate")
     assert result.code == 3
-    assert "goldens/toy@mine" in result.out
+    assert "damaged: toy@mine: its config.json" in result.out
 
 
 def test_a_half_written_freeze_is_no_finding(toy):
