@@ -79,7 +79,7 @@ def test_weights_that_claim_to_be_the_released_ones_are_checked(repository, tmp_
     before = sorted(path.name for path in repository.goldens.rglob("*"))
     assert freeze.main(["gpt2", "--weights", str(saved(tmp_path / "gpt2"))]) == 3
     assert "attention scores of 'Hello.'" in capsys.readouterr().err
-    assert sorted(path.name for path in repository.goldens.iterdir()) == before
+    assert sorted(path.name for path in repository.goldens.rglob("*")) == before
 
 
 def test_the_published_scores_are_recognised(repository, tmp_path):
