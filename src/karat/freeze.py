@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 
 from karat import goldens, inputs, sources
 from karat.errors import FreezeError, KaratError, UsageError
+from karat.evidence import EVIDENCE, PLOT
 from karat.faults import load_faults
 from karat.freeze_case import (
     WITNESS_LIMIT,
@@ -219,6 +220,9 @@ def _one(repository: Repository, name: str, weights: str | None, *, verify: bool
             f"{suite_name}: {'agrees' if agrees else 'DRIFTED'}: {worst:.2e} of the scale at {place or 'no checkpoint'}"
         )
         return 0 if agrees else 3
+    for kept in (EVIDENCE, PLOT, goldens.VISIBILITY):  # it knows itself what it was gathered from
+        if (target / kept).is_file():
+            shutil.copyfile(target / kept, fresh / kept)
     goldens.move_in(fresh, target)
     print(f"frozen: {target.relative_to(repository.root)}")
     manifest = goldens.read_manifest(target / goldens.MANIFEST, suite_name)

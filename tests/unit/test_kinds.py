@@ -308,3 +308,12 @@ def test_goldens_depend_on_what_their_generator_loads_and_on_nothing_else_beside
     shared.write_text(shared.read_text(encoding="utf-8") + "# later\n", encoding="utf-8")
     (finding,) = gate.inspect(repository)
     assert (finding.kind, finding.file) == ("stale", "generators/_step.py")
+
+
+def test_freezing_again_keeps_the_evidence_and_leaves_the_gate_open(repository, monkeypatch):
+    """What was gathered from these goldens still holds of the same ones; the evidence knows when it does not."""
+    monkeypatch.chdir(repository.root)
+    before = (repository.folder("kinds") / evidence.EVIDENCE).read_bytes()
+    assert freeze.main(["kinds"]) == 0
+    assert (repository.folder("kinds") / evidence.EVIDENCE).read_bytes() == before
+    assert gate.inspect(Repository(repository.root)) == []
