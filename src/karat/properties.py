@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from karat import noise
 from karat.candidates import Candidate, Failure, FolderCandidate, Request
-from karat.errors import UsageError
+from karat.errors import CandidateError, UsageError
 from karat.exchange import Outputs
 from karat.goldens import GoldenSet
 from karat.suites import Case, Property, Repository, Selection, Suite
-from karat.tolerances import Tolerance, Tolerances, read_tolerances
+from karat.tolerances import Contract, Tolerance, Tolerances, read_tolerances
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -54,9 +54,11 @@ def check_properties(
     if isinstance(candidate, FolderCandidate):
         raise UsageError("a dump cannot be run again: properties need a py: or a cmd: candidate")
     tolerances = read_tolerances(repository.root / "tolerances.toml")
+    selected = [suite for suite in repository.suites.values() if suite.properties and selection.has(suite.name)]
+    opened = {suite.name: GoldenSet.open(repository, suite.name) for suite in selected}
     found = [
-        _tried(repository, candidate, suite, suite.case(name), entry, contract, tolerances)
-        for suite in repository.suites.values()
+        _tried(opened[suite.name], candidate, suite, suite.case(name), entry, tolerances.contract(contract), tolerances)
+        for suite in selected
         for entry in suite.properties
         for name in entry.cases
         if selection.has(suite.name, name)
@@ -70,19 +72,18 @@ def check_properties(
 
 
 def _tried(
-    repository: Repository,
+    goldens: GoldenSet,
     candidate: Candidate,
     suite: Suite,
     case: Case,
     entry: Property,
-    contract: str,
+    contract: Contract,
     tolerances: Tolerances,
 ) -> Outcome:
-    goldens = GoldenSet.open(repository, suite.name)
     given = goldens.draw_inputs(case)
     changed = entry.changed(given) if entry.changed is not None else given
-    request = Request(suite, case, tolerances.contract(contract), given, goldens)
-    place = f"{suite.name}/{case.name}/{contract}"
+    request = Request(suite, case, contract, given, goldens)
+    place = f"{suite.name}/{case.name}/{contract.name}"
     runs: list[Arrays] = []
     for arrays in (given, changed):
         outcome = candidate.run(replace(request, arrays=arrays))
@@ -90,25 +91,36 @@ def _tried(
             return Outcome(place, entry.name, outcome.status, outcome.text)
         if entry.checkpoint not in outcome.tensors:
             return Outcome(place, entry.name, "unsupported", f"it does not produce {entry.checkpoint}")
-        runs.append(_loaded(outcome))
+        try:
+            runs.append(_loaded(case, outcome))
+        except (CandidateError, OSError, ValueError, MemoryError) as error:
+            return Outcome(place, entry.name, "crashed", f"broke the protocol: {error}")
     if entry.compared is None:
         return Outcome(place, entry.name, *_bits(entry, *runs))
     try:
         found, wanted = entry.compared(runs[0], runs[1], changed)
-    except (KeyError, ValueError, IndexError) as error:  # outputs of another shape than the contract's
-        return Outcome(place, entry.name, "violated", f"its outputs cannot be compared: {error}")
+    except KeyError as error:
+        return Outcome(place, entry.name, "unsupported", f"it does not produce {error.args[0]}")
     return Outcome(place, entry.name, *_within(entry, found, wanted, _allowed(request, entry, tolerances)))
 
 
-def _loaded(outcome: Outputs) -> Arrays:
-    return {name: np.array(tensor.load()) for name, tensor in outcome.tensors.items()}
+def _loaded(case: Case, outcome: Outputs) -> Arrays:
+    """Return the checkpoints that a run left; raise `ValueError` for another shape before it is read."""
+    found: Arrays = {}
+    for point in case.checkpoints:
+        tensor = outcome.tensors.get(point.name)
+        if tensor is not None:
+            if tensor.shape != point.shape:
+                raise ValueError(f"{point.name} has the shape {tensor.shape}, wanted {point.shape}")
+            found[point.name] = np.array(tensor.load())
+    return found
 
 
 def _bits(entry: Property, first: Arrays, second: Arrays) -> tuple[str, str]:
     """Compare two runs bit by bit."""
     for name in first:
-        if name not in second or first[name].shape != second[name].shape:
-            return "violated", f"{entry.about}: {name} has another shape, or is missing"
+        if name not in second or first[name].dtype != second[name].dtype:
+            return "violated", f"{entry.about}: {name} has another format, or is missing"
         if first[name].tobytes() != second[name].tobytes():
             differing = first[name].reshape(-1).view(np.uint8) != second[name].reshape(-1).view(np.uint8)
             element = int(differing.argmax()) // first[name].dtype.itemsize

@@ -85,7 +85,7 @@ def test_a_fault_is_rejected_where_it_belongs(session: Session, suite: Suite, fa
 NAMED = [
     (suite, fault, contract)
     for suite in REPOSITORY.suites.values()
-    for fault in spread(load_faults(REPOSITORY, suite)[1:], 3)
+    for fault in spread(load_faults(REPOSITORY, suite)[1:], 3)  # others than above
     for contract in ("bfloat16", "float16", "bfloat16-once", "float64")
     if contract in suite.contracts and (REPOSITORY.folder(suite.name).parent != MODELS or contract != "float64")
 ]

@@ -163,7 +163,7 @@ def test_statistics_of_large_arrays_are_those_of_one_pass():
     assert (found.elements, found.mismatched) == (error.size, int((error > 0.02 + 0.01 * size).sum()))
     assert (found.max_abs, found.max_rel) == (error.max(), (error / size).max())
     assert found.used == (error / (0.02 + 0.01 * size)).max() > 1
-    assert found.rms_abs == pytest.approx(np.sqrt(np.mean(error**2)), rel=1e-6)
+    assert found.rms_abs == pytest.approx(np.sqrt(np.mean(error**2)), rel=1e-8)
 
 
 @pytest.mark.parametrize(

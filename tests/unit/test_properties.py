@@ -95,11 +95,11 @@ def test_a_run_that_gives_other_bits_is_told(tried):
     [
         ("    raise ValueError('no')\n", "raised", 4),
         ("    return {'scaled': scaled}\n", "unsupported", 0),
-        ("    scores = scores[0]\n", "violated", 1),
+        ("    scores = scores[0]\n", "crashed", 4),
     ],
 )
 def test_what_gives_no_output_to_compare_is_said(tried, line, status, code):
-    """A run that fails has its status, an absent checkpoint is unsupported, another shape a violation."""
+    """A run that fails has its status, an absent checkpoint is unsupported, another shape breaks the protocol."""
     entry = replace(APART, checkpoint="scores", compared=lambda a, b, _: (b["scores"][:3], a["scores"][2::-1, :, 5]))
     outcomes = tried(entry, line=line)
     assert ([outcome.status for outcome in outcomes], exit_code(outcomes)) == ([status], code)
