@@ -7,7 +7,7 @@ import shutil
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -24,10 +24,16 @@ from karat.session import Report, check
 from karat.signatures import Signature
 from karat.suites import Case, Checkpoint, Repository, Selection, Suite, load_by_path
 from karat.tolerances import Contract, Limits, SignatureRule, Tolerance, Tolerances, read_tolerances
-from karat.verdicts import Verdict
+from karat.verdicts import DIVERGED, Verdict
 
 SOURCES = Path(__file__).parent / "toy"
 IGNORED = shutil.ignore_patterns("__pycache__")
+
+
+def mark_first_divergence(verdicts):
+    """Return the verdicts of one case with the first of the diverged ones marked."""
+    first = next((verdict.checkpoint for verdict in verdicts if verdict.status in DIVERGED), None)
+    return [replace(verdict, first_divergence=verdict.checkpoint == first) for verdict in verdicts]
 
 
 @pytest.fixture(scope="session")
@@ -223,6 +229,7 @@ class Bench:
     row: Limits | Tolerance = LIMITS
     rule: SignatureRule | None = RULE
     suite: str = "bench"
+    outputs: tuple[str, ...] = ()
 
     @property
     def goldens(self) -> dict[tuple[str, str], dict[str, Any]]:
@@ -266,7 +273,7 @@ class Bench:
             name: tensors.of_array(array.astype(dtype) if array.dtype == np.float64 else array)
             for name, array in arrays.items()
         }
-        suite = Suite("bench", "", (contract,), (self.case,))
+        suite = Suite("bench", "", (contract,), (self.case,), self.outputs)
         padding = {f"mask_{axis}": mask for axis, mask in self.padding.items()}
         request = Request(suite, self.case, chosen, padding, cast(GoldenSet, self))
         rows = {("default", ""): self.row}

@@ -5,6 +5,10 @@ from karat.inputs import Integers as Integers
 from karat.inputs import Literal as Literal
 from karat.inputs import Recipe as Recipe
 from karat.inputs import Stored as Stored
+from karat.invariances import causality as causality
+from karat.invariances import padding as padding
+from karat.invariances import repeatable as repeatable
+from karat.invariances import rows_apart as rows_apart
 from karat.suites import Case as Case
 from karat.suites import Checkpoint as Checkpoint
 from karat.suites import Property as Property

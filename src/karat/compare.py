@@ -339,10 +339,10 @@ class _Plan:
         if counted is not None and counted.all():
             counted = None
         totals.elements += y.size if counted is None else int(np.count_nonzero(counted))
-        held, sums = False, [math.nan]
+        held, sums = False, list[float]()
         if counted is None and not self.exact_zeros:
             held, sums = self._sums(error, y, work)
-        if not math.isfinite(sums[0]):  # or not known yet
+        if not sums or not math.isfinite(sums[0]):
             y, counted = self._set_aside(totals, error, y, counted, start)
             held, sums = self._sums(error, y, work)
         totals.finite += y.size if counted is None else int(np.count_nonzero(counted))

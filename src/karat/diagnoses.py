@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,6 +14,7 @@ from karat.candidates import Request
 from karat.compare import Floats, Predicted
 from karat.exchange import Outputs
 from karat.hypotheses import Diagnosis, Question, coarser_format, diagnose
+from karat.patterns import explain_pattern
 from karat.signatures import clear_of_zero, found_in_mismatch, found_in_noise
 from karat.suites import Checkpoint
 from karat.tolerances import Contract, Limits, Tolerance, Tolerances
@@ -39,6 +41,7 @@ or more between products and sums, and nearly 0 between sums and results."""
 
 _CERTAIN = 0.99
 """Part of the error from which on a catalogued fault is the whole story: where it shows is no news then."""
+_MOST_NAMES = 3
 _OF_PLACES = ("zeros", "part")
 _OF_A_PART = (*_OF_PLACES, "grid", "leak")
 
@@ -57,6 +60,49 @@ def find_fault(
     largest, found = found_in_noise(error, variances, signatures, request.contract.name, rule)
     tests = (*verdict.tests, Test("signature", largest, rule.strength))
     return replace(verdict, tests=tests, status="fault" if found else verdict.status, diagnosis=tuple(found))
+
+
+def explain(request: Request, verdict: Verdict, outcome: Outputs, tolerances: Tolerances) -> tuple[Diagnosis, ...]:
+    """Return what a wrong output turns out to be, the likeliest first, and nothing if nobody knows."""
+    if verdict.statistics is None:
+        return ()
+    if verdict.status == "mismatch":
+        return explain_mismatch(request, verdict, outcome, tolerances)
+    if verdict.status != "nonfinite":
+        return ()
+    checkpoint = request.case.checkpoint(verdict.checkpoint)
+    golden = request.goldens.golden(request.case.name, checkpoint.name).astype(np.float64)
+    candidate = outcome.tensors[checkpoint.name].load()[checkpoint.kept_index].astype(np.float64)
+    judged = request.case.judged_elements(checkpoint, request.arrays)
+    everywhere = np.broadcast_to(True if judged is None else judged, golden.shape)
+    return tuple(explain_pattern(candidate, golden, everywhere, checkpoint.axes))
+
+
+def explain_later(request: Request, verdict: Verdict, outcome: Outputs, tolerances: Tolerances) -> list[Diagnosis]:
+    """Return the catalogued faults that an output after the first divergence is: each explains all of its error."""
+    checkpoint, rule = request.case.checkpoint(verdict.checkpoint), tolerances.signatures
+    if verdict.status != "mismatch" or verdict.statistics is None or rule is None:
+        return []
+    if not checkpoint.floating:
+        found = list(_integer_faults(request, checkpoint, outcome))
+    elif verdict.tolerance is None:
+        return []
+    else:
+        catalogued = _catalogued(request, checkpoint, outcome, verdict.tolerance, tolerances)
+        found = [fault for fault in catalogued if fault.explained >= rule.explained]
+    said = f", by what it does to {checkpoint.name}"
+    return [replace(fault, text=fault.text + said, at=checkpoint.name) for fault in found]
+
+
+def most_telling(found: Sequence[Diagnosis], outputs: Sequence[str]) -> list[Diagnosis]:
+    """Return each fault that was found at some checkpoint once, the likeliest first.
+
+    At the checkpoints `outputs` every fault that shows there is known, elsewhere only those that show there first.
+    """
+    best: dict[str, Diagnosis] = {}
+    for diagnosis in sorted(found, key=lambda entry: (entry.at not in outputs, -entry.explained)):
+        best.setdefault(diagnosis.fault, diagnosis)
+    return list(best.values())[:_MOST_NAMES]
 
 
 def explain_mismatch(
@@ -128,7 +174,7 @@ def _integer_faults(request: Request, checkpoint: Checkpoint, outcome: Outputs) 
     candidate = outcome.tensors[checkpoint.name].load()[checkpoint.kept_index]
     difference = (candidate.astype(np.float64) - golden)[_judged(request, checkpoint)]
     return tuple(
-        Diagnosis(signature.fault, 1.0, 0.0, f"{signature.text} (the integers are just those)")
+        Diagnosis(signature.fault, 1.0, 0.0, f"{signature.text} (the integers are just those)", explained=1.0)
         for signature in request.goldens.signatures(request.case.name, checkpoint.name)
         if np.array_equal(signature.direction, difference)
     )

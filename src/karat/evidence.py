@@ -42,6 +42,7 @@ _DECIDING = (
     "hypotheses",
     "judge",
     "noise",
+    "patterns",
     "replays",
     "session",
     "signatures",

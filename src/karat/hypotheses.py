@@ -49,11 +49,12 @@ class Diagnosis:
 
     Attributes:
         fault: a catalogued one, `precision`, or `scale`, `offset`, `stale`, `axes`, `order`, `shift`, `bias`, `leak`,
-            `rounded`, `zeros`, `part` or `grid`.
+            `rounded`, `zeros`, `part` or `grid`; of what is infinite, `fill` or `polarity` too.
         strength: how much of it: the factor, the offset, the share of elements.
         uncertainty: standard error of the strength.
         text: what it is, in words.
         explained: the part of the error's sum of squares that a catalogued fault explains.
+        at: the checkpoint that told, where it is another than the one that is wrong first.
     """
 
     fault: str
@@ -61,6 +62,7 @@ class Diagnosis:
     uncertainty: float
     text: str
     explained: float = 0.0
+    at: str = ""
 
 
 @dataclass(frozen=True)

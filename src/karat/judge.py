@@ -15,16 +15,18 @@ from numpy.typing import NDArray
 from karat import formats, noise
 from karat.candidates import Failure, Request
 from karat.compare import Flat, Predicted, Statistics, compare
-from karat.diagnoses import explain_mismatch, find_fault
+from karat.diagnoses import explain, explain_later, find_fault, most_telling
 from karat.errors import CandidateError, GoldenError
 from karat.exact import compare_exactly, tied_indices
 from karat.exchange import Outputs, wanted_dtype
 from karat.finer import finer_text
 from karat.goldens import freeze_command
+from karat.hypotheses import Diagnosis
+from karat.patterns import kinds_text
 from karat.suites import Checkpoint
 from karat.tensors import Tensor, of_array
 from karat.tolerances import Limits, Tolerance, Tolerances
-from karat.verdicts import DIVERGED, STATUS_OF_KIND, Test, Verdict, blank, mark_first_divergence
+from karat.verdicts import DIVERGED, STATUS_OF_KIND, Test, Verdict, blank
 
 
 def judge(
@@ -38,29 +40,40 @@ def judge(
     """Return a verdict for each checkpoint of the request's case, in execution order, or up to the first divergence.
 
     `blocked` holds the verdicts of checkpoints whose goldens cannot be trusted: they are not judged. Faults within
-    tolerance are looked for as long as nothing has diverged.
+    tolerance are looked for as long as nothing has diverged. What the first divergence turns out to be is told by its
+    own values or, where they do not tell, by those of the later checkpoints.
     """
     blocked = blocked or {}
     verdicts: list[Verdict] = []
-    diverged = False
+    first: int | None = None  # the place of the first divergence
+    later: list[Diagnosis] = []
     outcome = _aligned(request, outcome)
     for checkpoint in request.case.checkpoints:
         verdict = blocked.get(checkpoint.name) or _judge_one(request, checkpoint, outcome, tolerances)
-        if verdict.status == "pass" and not diverged and isinstance(outcome, Outputs):
-            verdict = find_fault(_request_at(request, checkpoint), checkpoint, outcome, tolerances, verdict)
         verdicts.append(verdict)
-        diverged = diverged or verdict.status in DIVERGED
-        if diverged and to_first_divergence:
+        if not isinstance(outcome, Outputs):
+            continue
+        here = _request_at(request, checkpoint)
+        if first is None:
+            if verdict.status == "pass":
+                verdicts[-1] = verdict = find_fault(here, checkpoint, outcome, tolerances, verdict)
+            if verdict.status in DIVERGED:
+                first = len(verdicts) - 1
+                diagnosis = verdict.diagnosis or explain(here, verdict, outcome, tolerances)
+                verdicts[-1] = replace(verdict, first_divergence=True, diagnosis=diagnosis)
+        elif not _tells(verdicts[first]):
+            later += explain_later(here, verdict, outcome, tolerances)
+        if to_first_divergence and first is not None and _tells(verdicts[first]):
             break
-    return [
-        replace(verdict, diagnosis=explain_mismatch(_request_at(request, verdict), verdict, outcome, tolerances))
-        if verdict.first_divergence
-        and verdict.statistics is not None
-        and isinstance(outcome, Outputs)
-        and verdict.status == "mismatch"
-        else verdict
-        for verdict in mark_first_divergence(verdicts)
-    ]
+    if first is not None and later:
+        diagnosis = (*most_telling(later, request.suite.outputs), *verdicts[first].diagnosis)
+        verdicts[first] = replace(verdicts[first], diagnosis=diagnosis)
+    return verdicts[: first + 1] if to_first_divergence and first is not None else verdicts
+
+
+def _tells(first: Verdict) -> bool:
+    """Say whether nothing further on can tell more of a first divergence than its own place does."""
+    return first.status != "nonfinite" and (first.statistics is None or bool(first.diagnosis))
 
 
 def _request_at(request: Request, place: Checkpoint | Verdict) -> Request:
@@ -181,7 +194,11 @@ def _judge_values(
         statistics = replace(statistics, worst=_whole_index(checkpoint, statistics.worst))
     wrong = statistics.mismatched > 0 or not all(test.passed for test in tests)
     status = "nonfinite" if statistics.nonfinite else "mismatch" if wrong else "pass"
-    note = note if status == "pass" else ""
+    if status == "nonfinite":
+        everywhere = np.broadcast_to(True if judged is None else judged, golden.shape)
+        note = kinds_text(candidate.astype(np.float64), golden, everywhere)
+    elif status != "pass":
+        note = ""
     return replace(blank(outer, checkpoint, status, note), statistics=statistics, tolerance=row, tests=tests, rms=rms)
 
 

@@ -120,6 +120,8 @@ def error_along(
         draws: by kind, draws of the error per unit roundoff, shape (draws, n).
         contract: says how much of each kind there is.
     """
+    largest = float(np.abs(direction).max(initial=0.0)) or 1.0  # lest squares of more than 1e154 overflow
+    direction = direction / largest
     weighted = direction / variances
     norm = float(weighted @ direction)
     if norm == 0:
@@ -129,7 +131,7 @@ def error_along(
     for kind, unit in unit_roundoffs(contract).items():
         if unit:
             total += unit**2 * float(np.mean(np.square(draws[kind] @ weighted)))
-    return math.sqrt(total) / norm
+    return math.sqrt(total) / norm / largest
 
 
 def precision(draws: NDArray[Any]) -> float:

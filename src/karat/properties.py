@@ -83,10 +83,11 @@ def _tried(
     given = goldens.draw_inputs(case)
     changed = entry.changed(given) if entry.changed is not None else given
     request = Request(suite, case, contract, given, goldens)
+    second = replace(request, case=replace(case, params={**case.params, **entry.params}), arrays=changed)
     place = f"{suite.name}/{case.name}/{contract.name}"
     runs: list[Arrays] = []
-    for arrays in (given, changed):
-        outcome = candidate.run(replace(request, arrays=arrays))
+    for run in (request, second):
+        outcome = candidate.run(run)
         if isinstance(outcome, Failure):
             return Outcome(place, entry.name, outcome.status, outcome.text)
         if entry.checkpoint not in outcome.tensors:

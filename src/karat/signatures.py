@@ -56,9 +56,14 @@ def clear_of_zero(variances: Floats) -> Floats:
 
 def strength(error: Floats, direction: Floats, variances: Floats) -> float:
     """Return the least-squares alpha of error = alpha * direction, weighted by 1 / sigma^2; 0 without a direction."""
-    weighted = direction / variances
-    norm = float(weighted @ direction)
-    return float(weighted @ error) / norm if norm > 0 else 0.0
+    unit, size = _largest(direction) or 1.0, _largest(error) or 1.0  # lest squares of more than 1e154 overflow
+    weighted = direction / unit / variances
+    norm = float(weighted @ (direction / unit))
+    return float(weighted @ (error / size)) / norm * (size / unit) if norm > 0 else 0.0
+
+
+def _largest(values: Floats) -> float:
+    return float(np.abs(values).max(initial=0.0))
 
 
 def found_in_noise(
@@ -117,12 +122,15 @@ def _fit(error: Floats, signature: Signature, variances: Floats) -> _Fit:
     A wrong value is off by a part of the mistake too, and a direction is known no better than its coarsest step.
     """
     sizes = np.abs(signature.direction)
-    step = float(sizes.min(initial=math.inf, where=sizes > 0))
-    weighted = variances + np.square(_RELATIVE * error) + (step**2 if math.isfinite(step) else 0)
+    unit = max(_largest(sizes), _largest(error), _largest(variances) ** 0.5) or 1.0
+    error, direction = error / unit, signature.direction / unit
+    step = float(sizes.min(initial=math.inf, where=sizes > 0)) / unit
+    weighted = variances / unit / unit + np.square(_RELATIVE * error) + (step**2 if math.isfinite(step) else 0)
+    weighted = clear_of_zero(weighted)
     whole = float(np.square(error) @ (1 / weighted))
-    left = float(np.square(error - signature.direction) @ (1 / weighted))
-    alpha = strength(error, signature.direction, weighted)
-    spread = _spread(error, signature.direction, weighted, alpha)
+    left = float(np.square(error - direction) @ (1 / weighted))
+    alpha = strength(error, direction, weighted)
+    spread = _spread(error, direction, weighted, alpha)
     return _Fit(alpha, spread, left / whole if whole > 0 else 1.0)
 
 

@@ -236,6 +236,7 @@ class Property:
         changed: gives the inputs of the second run, whose floats every contract must hold exactly; None: the same.
         compared: gets the outputs of both runs and the inputs of the second, and returns what is found and what is
             wanted, broadcastable to it; None: both runs must give the same bits.
+        params: parameters that the second run has otherwise; its checkpoints have the shapes of the first.
     """
 
     name: str
@@ -244,6 +245,7 @@ class Property:
     checkpoint: str
     changed: Callable[[dict[str, NDArray[Any]]], dict[str, NDArray[Any]]] | None = None
     compared: Callable[[Arrays, Arrays, Arrays], tuple[Any, Any]] | None = None
+    params: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ import numpy as np
 from karat import evidence, goldens
 from karat.errors import KaratError
 from karat.faults import Fault, FaultyCandidate, Formulation, load_faults, load_formulations, visible_cases
+from karat.hypotheses import Diagnosis
 from karat.plot import draw
 from karat.session import Session
 from karat.suites import Case, Repository, Suite, find_repository
@@ -196,12 +197,12 @@ def _fault_row(
         if margin > best or not place:
             best, place = max(margin, best), f"{case}/{first.checkpoint}: {first.status}"
         right: bool | None = None  # no name is asked of what fails without values
-        if _of_values(first):
+        if _of_values(first) or (first.status == "nonfinite" and _is_known(fault, case)):
             valued += 1
-            guess = first.diagnosis[0].fault if first.diagnosis else ""
-            right = _is_right(fault, guess, case, first)
+            guess = first.diagnosis[0] if first.diagnosis else None
+            right = guess is not None and _is_right(fault, guess, case, first)
             if not right:
-                guesses[case] = guess or "nothing"
+                guesses[case] = guess.fault if guess is not None else "nothing"
         shown = (first.checkpoint in fault.at, margin)
         if shown > shown_best:
             shown_best, named = shown, right
@@ -228,13 +229,20 @@ def _visible() -> float:
     return rule.visible if rule is not None else evidence.ENDLESS
 
 
-def _is_right(fault: Fault, guess: str, case: str, verdict: Verdict) -> bool:
+def _is_known(fault: Fault, case: str) -> bool:
+    """Say whether a case has a signature of a fault, so that it can be named though infinities show first."""
+    rows = _worker["session"].goldens(_worker["suite"]).manifest["signatures"]
+    return any(row["fault"] == fault.name and row["case"] == case for row in rows)
+
+
+def _is_right(fault: Fault, guess: Diagnosis, case: str, verdict: Verdict) -> bool:
     """Say whether a guess is the fault, or one that does the same in this case, to 1 %."""
-    if guess == fault.name:
+    if guess.fault == fault.name:
         return True
     rows = _worker["session"].goldens(_worker["suite"])
-    directions = {signature.fault: signature.direction for signature in rows.signatures(case, verdict.checkpoint)}
-    own, other = directions.get(fault.name), directions.get(guess)
+    signatures = rows.signatures(case, guess.at or verdict.checkpoint)
+    directions = {signature.fault: signature.direction for signature in signatures}
+    own, other = directions.get(fault.name), directions.get(guess.fault)
     if own is None or other is None:
         return False
     return float(np.linalg.norm(own - other)) <= 0.01 * float(np.linalg.norm(own))

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from karat.candidates import Request
 from karat.compare import Statistics
@@ -103,12 +102,6 @@ class Verdict:
         """Return how much of what is allowed was used: more than 1 fails."""
         own = self.statistics.used if self.statistics is not None else 0.0
         return max([own, *(test.used for test in self.tests)])
-
-
-def mark_first_divergence(verdicts: Sequence[Verdict]) -> list[Verdict]:
-    """Return the verdicts of one case with the first of the diverged ones marked."""
-    first = next((verdict.checkpoint for verdict in verdicts if verdict.status in DIVERGED), None)
-    return [replace(verdict, first_divergence=verdict.checkpoint == first) for verdict in verdicts]
 
 
 def blank(request: Request, checkpoint: Checkpoint, status: str, text: str = "") -> Verdict:

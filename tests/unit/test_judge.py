@@ -238,3 +238,73 @@ def test_indices_tie_within_what_is_allowed_of_their_values(bench):
     assert (found.status, found.statistics.mismatched, found.statistics.worst) == ("mismatch", 1, (1,))
     assert frozen.judge({"choice": np.array([0, 1])})[1].status == "pass"
     assert replace(frozen, noise={}).judge({})[1].status == "golden-stale"
+
+
+# --- what tells where the first divergence does not ------------------------------------------------------------------
+
+SCORES = np.where(RANDOM.random((8, 40)) < 0.3, -math.inf, GOLDEN)
+WRONG = {name: RANDOM.uniform(0.5, 1, GOLDEN.shape) for name in ("misread", "unlike")}
+
+
+def masked(bench, outputs=("out",)):
+    """Return a bench of scores that may be infinite, what is made of them, and two faults that show in both."""
+    names = ("scores", "middle", "out")
+    return bench(
+        {"scores": SCORES, "middle": GOLDEN, "out": 2 * GOLDEN},
+        {name: scales(GOLDEN) for name in names},
+        {
+            "middle": [Signature("unlike", "unlike", WRONG["misread"].ravel() * 1.01, {})],
+            "out": [Signature(name, name, direction.ravel(), {}) for name, direction in WRONG.items()],
+        },
+        points={"scores": {"nonfinite": True}},
+        outputs=outputs,
+    )
+
+
+def misread(frozen):
+    """Return the verdicts on a candidate with another pattern of infinities and what follows from it."""
+    scores = np.where(np.isinf(SCORES), 0.5, SCORES)
+    later = {"middle": GOLDEN + WRONG["misread"], "out": 2 * GOLDEN + WRONG["misread"]}
+    return frozen.judge({"scores": scores} | later)
+
+
+def test_a_pattern_of_infinities_is_named_by_what_follows_from_it(bench):
+    """The first divergence bears the name of the fault that an output after it is, and where that was seen."""
+    first, *rest = misread(masked(bench))
+    assert (first.status, first.first_divergence) == ("nonfinite", True)
+    assert [entry.fault for entry in first.diagnosis] == ["misread", "unlike", "fill"]
+    assert first.diagnosis[0].at == "out"
+    assert first.diagnosis[0].text.endswith(", by what it does to out")
+    assert " finite where the golden is -inf" in first.text
+    assert not any(verdict.diagnosis or verdict.first_divergence for verdict in rest)
+
+
+def test_nothing_further_on_names_what_its_own_place_tells(bench):
+    """A first divergence with values is named by them, though something after it looks like another fault."""
+    verdicts = masked(bench).judge({"middle": GOLDEN * 1.5, "out": 2 * GOLDEN + WRONG["misread"]})
+    assert [entry.fault for entry in verdicts[1].diagnosis] == ["scale"]
+    assert verdicts[1].diagnosis[0].at == ""
+
+
+def test_values_that_nobody_knows_are_named_by_what_follows_from_them(bench):
+    """Without a name at the first divergence, that of an output after it is told there."""
+    strange = RANDOM.standard_normal(GOLDEN.shape)
+    verdicts = masked(bench).judge({"middle": GOLDEN + strange, "out": 2 * GOLDEN + WRONG["misread"]})
+    assert [entry.fault for entry in verdicts[1].diagnosis] == ["misread"]
+
+
+def test_up_to_the_first_divergence_the_same_is_said_of_it(bench):
+    """What is asked for the first divergence alone gets the same verdict on it."""
+    frozen = masked(bench)
+    scores = {"scores": np.zeros(GOLDEN.shape), "out": 2 * GOLDEN + WRONG["misread"]}
+    whole, short = frozen.judge(scores), frozen.judge(scores, to_first_divergence=True)
+    assert len(short) == 1
+    assert short[0] == whole[0]
+    assert short[0].diagnosis[0].fault == "misread"
+
+
+def test_nan_is_not_explained(bench):
+    """NaN tells nothing, nor does what follows from it."""
+    first, *_ = masked(bench).judge({name: np.full(GOLDEN.shape, math.nan) for name in ("scores", "middle", "out")})
+    assert (first.status, first.diagnosis) == ("nonfinite", ())
+    assert "NaN where the golden is finite" in first.text

@@ -151,3 +151,19 @@ def test_karat_check_tries_them_where_it_is_asked(toy, capsys, monkeypatch):
         "text": "why",
     }
     assert cli.main(words) == 0
+
+
+def test_the_second_run_may_have_other_parameters(tried):
+    """What must not depend on a parameter is run with another one."""
+    entry = Property(
+        "gain-is-a-factor",
+        "the gain multiplies",
+        ("small",),
+        "scores",
+        compared=lambda first, second, _: (second["scores"], first["scores"]),
+        params={"gain": 3.0},
+    )
+    (outcome,) = tried(entry)
+    assert outcome.status == "violated"
+    (same,) = tried(replace(entry, params={}))
+    assert (same.status, same.text.partition(" ")[0]) == ("holds", "0")

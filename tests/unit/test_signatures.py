@@ -251,3 +251,13 @@ def test_an_empty_checkpoint_has_no_faults():
     empty = Signature("empty", "", np.zeros(0), {"mine": 0.0})
     assert found_in_noise(np.zeros(0), np.zeros(0), [empty], "mine", RULE) == (0.0, [])
     assert found_in_mismatch(np.zeros(0), np.zeros(0), [empty], "mine", RULE) == []
+
+
+@pytest.mark.parametrize("size", [1e-200, 1e200, 1e300])
+def test_a_fault_beyond_the_squares_of_float64_is_named(size):
+    """A direction whose squares overflow or vanish is fitted as any other; a warning here is an error."""
+    direction = size * RANDOM.uniform(0.5, 1, N)
+    known = [Signature("huge", "huge is wrong", direction, {"mine": 1e-9 if size > 1 else 1e9}), signature("small", 40)]
+    assert in_mismatch(direction * 1.001, known) == (["huge"] if size > 1 else [])
+    assert strength(direction, direction, VARIANCES) == approx(1.0)
+    assert in_noise(noise() + known[1].direction, known)[0] == approx(1.0, abs=0.2)

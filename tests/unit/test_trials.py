@@ -15,8 +15,8 @@ from karat.hypotheses import Diagnosis
 from karat.signatures import Signature
 from karat.suites import Repository
 from karat.verdicts import Test as CheckTest
-from karat.verdicts import Verdict, mark_first_divergence
-from tests.conftest import SOURCES, Toy
+from karat.verdicts import Verdict
+from tests.conftest import SOURCES, Toy, mark_first_divergence
 
 TOLERANCES = """
 [class.default]
@@ -350,7 +350,10 @@ def worker(monkeypatch):
     """Put stand-ins of a suite's goldens into the worker: two signatures that are 2 % apart, two that are 0.5 %."""
     directions = {"halved": [1.0, 0.0], "near": [1.02, 0.0], "same": [1.005, 0.0]}
     signatures = [Signature(name, "", np.array(direction), {}) for name, direction in directions.items()]
-    found = SimpleNamespace(signatures=lambda _case, point: signatures if point == "scores" else [])
+    found = SimpleNamespace(
+        signatures=lambda _case, point: signatures if point == "scores" else [],
+        manifest={"signatures": [{"fault": "halved", "case": "known"}]},
+    )
     session = SimpleNamespace(
         goldens=lambda _: found, tolerances=SimpleNamespace(signatures=SimpleNamespace(visible=12.0))
     )

@@ -7,7 +7,7 @@ import pytest
 
 from karat import verdicts
 from karat.compare import Statistics
-from karat.verdicts import DIVERGED, STATUSES, Verdict, mark_first_divergence
+from karat.verdicts import DIVERGED, STATUSES, Verdict
 
 FINE = Statistics(6, 0, 0.1, 0.1, 0.1, 0.25, 0, (0,), 1.0, 1.0)
 
@@ -66,11 +66,3 @@ def test_a_verdict_with_a_test_of_nan_uses_more_than_is_allowed(place):
 def test_the_first_divergence_is_the_first_output_that_is_there_and_wrong(status):
     """A fault within tolerance diverges as a mismatch does; what is missing or could not be judged does not."""
     assert (status in DIVERGED) == (status in {"mismatch", "fault", "shape", "dtype", "nonfinite"})
-    marked = mark_first_divergence([verdict(checkpoint="a"), verdict(status, "b"), verdict("mismatch", "c")])
-    assert [given.first_divergence for given in marked] == [False, status in DIVERGED, status not in DIVERGED]
-
-
-def test_nothing_diverges_where_all_is_right():
-    """Without a divergence none is marked."""
-    assert not any(given.first_divergence for given in mark_first_divergence([verdict(checkpoint=c) for c in "abc"]))
-    assert mark_first_divergence([]) == []

@@ -6,8 +6,9 @@ from karat import evidence, goldens
 from karat.faults import Fault
 from karat.inputs import Literal
 from karat.suites import Case, Checkpoint, Suite
-from karat.verdicts import Verdict, mark_first_divergence
+from karat.verdicts import Verdict
 from karat.visibility import checkpoint_kinds, kind_of, visibility_rows, visibility_text
+from tests.conftest import mark_first_divergence
 
 NAMES = ("embedding", "h.0.scores", "h.0.output", "h.1.scores", "h.1.output", "logits")
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from karat import Case, Checkpoint, Dyadic, Property, Suite
+from karat import Case, Checkpoint, Dyadic, Property, Suite, causality, repeatable, rows_apart
 
 ABOUT = """\
 A py: candidate is a function
@@ -252,19 +252,6 @@ REFUSALS = (
 Arrays = Mapping[str, Any]
 
 
-def later_changed(inputs: Arrays) -> dict[str, Any]:
-    """Return the inputs with what belongs to the last seven of 16 tokens in reverse order."""
-    changed = {name: array.copy() for name, array in inputs.items()}
-    for name in ("q", "k", "v"):
-        changed[name][:, :, 9:] = inputs[name][:, :, :8:-1]
-    return changed
-
-
-def rows_reversed(inputs: Arrays) -> dict[str, Any]:
-    """Return the inputs with the rows of the batch in reverse order."""
-    return {name: array[::-1].copy() if name in ("q", "k", "v") else array for name, array in inputs.items()}
-
-
 def keys_reversed(inputs: Arrays) -> dict[str, Any]:
     """Return the inputs with keys and values in reverse order."""
     return {name: array[:, :, ::-1].copy() if name in ("k", "v") else array for name, array in inputs.items()}
@@ -282,22 +269,8 @@ def sums(first: Arrays, second: Arrays, inputs: Arrays) -> tuple[Any, Any]:  # n
 
 
 PROPERTIES = (
-    Property(
-        "causality",
-        "what comes later changes nothing before",
-        ("length-16",),
-        "output",
-        later_changed,
-        lambda first, second, _: (second["output"][:, :, :9], first["output"][:, :, :9]),
-    ),
-    Property(
-        "rows-apart",
-        "a row of the batch depends on itself alone",
-        ("multi-head", "grouped-3", "alibi"),
-        "output",
-        rows_reversed,
-        lambda first, second, _: (second["output"], first["output"][::-1]),
-    ),
+    causality(("length-16",), "output", ("q", "k", "v"), axis=2, at=9),
+    rows_apart(("multi-head", "grouped-3", "alibi"), "output", ("q", "k", "v")),
     Property(
         "order-of-keys",
         "without a mask, the order of the keys does not matter",
@@ -321,12 +294,7 @@ PROPERTIES = (
         "probabilities",
         compared=sums,
     ),
-    Property(
-        "repeatable",
-        "two runs on the same inputs give the same bits",
-        ("length-16", "length-256", "length-4096"),
-        "output",
-    ),
+    repeatable(("length-16", "length-256", "length-4096"), "output"),
 )
 
 SUITE = Suite(

@@ -3,13 +3,13 @@
 Symbols: B batch, H heads, S queries, T keys, D width of a head.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from karat import Case, Checkpoint, Dyadic, Integers, Literal, Suite
+from karat import Case, Checkpoint, Dyadic, Integers, Literal, Property, Suite, repeatable, rows_apart
 
 ABOUT = """\
 A py: candidate is a function
@@ -381,6 +381,26 @@ def refusals() -> tuple[Case, ...]:
     )
 
 
+def dropped_changed(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the inputs of a (B, T) mask with other keys and values where it drops them."""
+    mask = given["mask"]  # (B, T)
+    kept = mask if mask.dtype.kind == "b" else mask > -1000 if mask.dtype.kind == "f" else mask != 0
+    seen = kept[:, None, :, None]  # (B, 1, T, 1)
+    return {**given, "k": np.where(seen, given["k"], -3.0), "v": np.where(seen, given["v"], 40.0)}
+
+
+PROPERTIES = (
+    Property(
+        "padding",
+        "what stands in a key that is dropped changes nothing",
+        ("bool-keep-rows", "minus-1e4-rows", "rows-as-queries", "keys-as-queries", "long"),
+        "output",
+        dropped_changed,
+        lambda first, second, _: (second["output"], first["output"]),
+    ),
+    rows_apart(("bool-keep-rows", "rows-as-queries", "rows-as-heads"), "output", ("q", "k", "v", "mask")),
+    repeatable(("long",), "output"),
+)
 SUITE = Suite(
     "attention_mask",
     ABOUT,
@@ -388,4 +408,5 @@ SUITE = Suite(
     (*extremes(), *padded(), *least(), *coinciding(), *refusals()),
     outputs=("output",),
     packed=True,
+    properties=PROPERTIES,
 )

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from karat import Case, Checkpoint, Dyadic, Integers, Literal, Recipe, Suite
+from karat import Case, Checkpoint, Dyadic, Integers, Literal, Property, Recipe, Suite, repeatable, rows_apart
 
 ABOUT = """\
 A py: candidate is a function that runs a whole sequence, step by step, all inputs by name
@@ -171,4 +171,33 @@ CASES = (
         "key_memory": one("key_memory", (2, 2, 0, 8)), "value_memory": one("value_memory", (2, 2, 0, 6))}),
 )  # fmt: skip
 
-SUITE = Suite("kv_cache", ABOUT, CONTRACTS, CASES, outputs=("decode_output",), packed=True)
+
+def memory_reversed(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the inputs with the slots of the memory in reverse order."""
+    memories = ("key_memory", "value_memory")
+    return {name: array[:, :, ::-1].copy() if name in memories else array for name, array in given.items()}
+
+
+PROPERTIES = (
+    Property(
+        "chunks",
+        "two tokens in one step are as good as one after the other",
+        ("by-two",),
+        "decode_output",
+        compared=lambda first, second, _: (second["decode_output"], first["decode_output"]),
+        params={"steps": [5, 1, 1, 1, 1, 1, 1]},
+    ),
+    Property(
+        "memory-forgotten",
+        "what another sequence left in the cache changes no output",
+        ("left-padded", "ring", "every-key-head"),
+        "decode_output",
+        memory_reversed,
+        lambda first, second, _: (second["decode_output"], first["decode_output"]),
+    ),
+    rows_apart(
+        ("left-padded", "ring-left-padded"), "decode_output", ("q", "k", "v", "mask", "key_memory", "value_memory")
+    ),
+    repeatable(("prefill-128",), "decode_output"),
+)
+SUITE = Suite("kv_cache", ABOUT, CONTRACTS, CASES, outputs=("decode_output",), packed=True, properties=PROPERTIES)

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from karat import Case, Checkpoint, Dyadic, Integers, Literal, Recipe, Suite
+from karat import Case, Checkpoint, Dyadic, Integers, Literal, Recipe, Suite, repeatable, rows_apart
 
 ABOUT = """\
 A py: candidate is a function
@@ -90,4 +90,5 @@ CASES = (
     float8_case("float8-epsilon", "epsilon as Keras has it", float8_rows("float8-epsilon"), epsilon=1e-3),
 )
 
-SUITE = Suite("layer_norm", ABOUT, CONTRACTS, CASES, packed=True)
+PROPERTIES = (rows_apart(("decades", "batch"), "output", ("x",)), repeatable(("wide",), "output"))
+SUITE = Suite("layer_norm", ABOUT, CONTRACTS, CASES, packed=True, properties=PROPERTIES)

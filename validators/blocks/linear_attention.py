@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from karat import Case, Checkpoint, Dyadic, Literal, Recipe, Suite
+from karat import Case, Checkpoint, Dyadic, Literal, Recipe, Suite, causality, repeatable, rows_apart
 
 ABOUT = """\
 A py: candidate is a function, all inputs by name
@@ -146,4 +146,9 @@ CASES = (
     half_a_state(),
 )  # fmt: skip
 
-SUITE = Suite("linear_attention", ABOUT, CONTRACTS, CASES, outputs=("output",), packed=True)
+PROPERTIES = (
+    causality(("causal", "causal-long"), "output", ("q", "k", "v"), axis=2, at=11),
+    rows_apart(("causal", "all-keys"), "output", ("q", "k", "v")),
+    repeatable(("causal-long",), "output"),
+)
+SUITE = Suite("linear_attention", ABOUT, CONTRACTS, CASES, outputs=("output",), packed=True, properties=PROPERTIES)

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from karat import Case, Checkpoint, Dyadic, Literal, Recipe, Suite
+from karat import Case, Checkpoint, Dyadic, Literal, Recipe, Suite, repeatable, rows_apart
 
 ABOUT = """\
 A py: candidate is a function
@@ -98,4 +98,5 @@ CASES = (
     refused("weight-is", "weight_is is 'gemma'", weight_is="gemma"),
 )  # fmt: skip
 
-SUITE = Suite("rms_norm", ABOUT, CONTRACTS, CASES, outputs=("output",), packed=True)
+PROPERTIES = (rows_apart(("decades", "factor-less-one"), "output", ("x",)), repeatable(("wide",), "output"))
+SUITE = Suite("rms_norm", ABOUT, CONTRACTS, CASES, outputs=("output",), packed=True, properties=PROPERTIES)

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping
 
-from karat import Case, Checkpoint, Dyadic, Literal, Recipe, Suite
+from karat import Case, Checkpoint, Dyadic, Literal, Recipe, Suite, causality, repeatable, rows_apart
 
 ABOUT = """\
 A py: candidate is a function, all inputs by name
@@ -132,4 +132,10 @@ CASES = (
     refused("initial_state", "an initial state of one row for two", (1, 4, 3)),
 )  # fmt: skip
 
-SUITE = Suite("selective_scan", ABOUT, CONTRACTS, CASES, outputs=("output",), packed=True)
+SCANNED = ("u", "delta", "b", "c", "z")
+PROPERTIES = (
+    causality(("typical", "long"), "output", SCANNED, axis=1, at=20),
+    rows_apart(("typical",), "output", (*SCANNED, "initial_state")),
+    repeatable(("long",), "output"),
+)
+SUITE = Suite("selective_scan", ABOUT, CONTRACTS, CASES, outputs=("output",), packed=True, properties=PROPERTIES)

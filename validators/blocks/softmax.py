@@ -1,11 +1,12 @@
 """Softmax along an axis, with what a masked slice gives."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from karat import Case, Checkpoint, Dyadic, Integers, Literal, Recipe, Suite
+from karat import Case, Checkpoint, Dyadic, Integers, Literal, Property, Recipe, Suite, repeatable, rows_apart
 
 ABOUT = """\
 A py: candidate is a function
@@ -119,4 +120,24 @@ CASES = (
     refused("empty", "`empty` is 'uniform'", empty="uniform"),
 )  # fmt: skip
 
-SUITE = Suite("softmax", ABOUT, CONTRACTS, CASES, outputs=("output",), packed=True)
+
+def sums(first: Mapping[str, Any], _: Mapping[str, Any], inputs: Mapping[str, Any]) -> tuple[Any, Any]:
+    """Return the sums along the last axis, and 1, both divided by the root of its length: their errors add up."""
+    root = inputs["x"].shape[-1] ** 0.5
+    return first["output"].astype(np.float64).sum(-1) / root, 1 / root
+
+
+PROPERTIES = (
+    rows_apart(("attention",), "output", ("x",)),
+    Property("sums-to-1", "the softmax adds up to 1", ("attention", "sharp"), "output", compared=sums),
+    Property(
+        "order-of-entries",
+        "the order of the entries does not matter",
+        ("attention", "sharp"),
+        "output",
+        lambda given: {"x": given["x"][..., ::-1].copy()},
+        lambda first, second, _: (second["output"], first["output"][..., ::-1]),
+    ),
+    repeatable(("attention", "long"), "output"),
+)
+SUITE = Suite("softmax", ABOUT, CONTRACTS, CASES, outputs=("output",), packed=True, properties=PROPERTIES)

@@ -8,7 +8,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from karat import Case, Checkpoint, Dyadic, Integers, Literal, Recipe, Stored, Suite
+from karat import (
+    Case,
+    Checkpoint,
+    Dyadic,
+    Integers,
+    Literal,
+    Recipe,
+    Stored,
+    Suite,
+    causality,
+    padding,
+    repeatable,
+    rows_apart,
+)
 
 ABOUT = """\
 GPT-2 with the weights of a Hugging Face state dict (Conv1D weights are stored [in, out]; the head is tied to wte).
@@ -302,7 +315,13 @@ SMALL_CASE = case(
     layers=(0, 5, 11),
 )
 
-SUITE = Suite("gpt2", ABOUT, CONTRACTS, (*tiny_cases(), SMALL_CASE), OUTPUTS, packed=True)
+PROPERTIES = (
+    causality(("tiny-prompt",), "logits", ("input_ids",), axis=1, at=5),
+    rows_apart(("tiny-batch",), "last_logits", ("input_ids", "attention_mask", "position_ids")),
+    padding(("tiny-batch",), "last_logits", "input_ids", "attention_mask", other=7),
+    repeatable(("tiny-prompt", "tiny-batch"), "logits"),
+)
+SUITE = Suite("gpt2", ABOUT, CONTRACTS, (*tiny_cases(), SMALL_CASE), OUTPUTS, packed=True, properties=PROPERTIES)
 
 
 def suite_of_weights(name: str, config: Mapping[str, Any]) -> Suite:

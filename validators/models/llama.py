@@ -8,7 +8,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from karat import Case, Checkpoint, Dyadic, Integers, Literal, Recipe, Stored, Suite
+from karat import (
+    Case,
+    Checkpoint,
+    Dyadic,
+    Integers,
+    Literal,
+    Recipe,
+    Stored,
+    Suite,
+    causality,
+    padding,
+    repeatable,
+    rows_apart,
+)
 
 ABOUT = """\
 Llama with the weights of a Hugging Face state dict: [out, in], no biases, a head of its own; rotary embedding, RMSNorm,
@@ -331,7 +344,13 @@ def tiny_cases() -> tuple[Case, ...]:
     )
 
 
-SUITE = Suite("llama", ABOUT, CONTRACTS, tiny_cases(), OUTPUTS, packed=True)
+PROPERTIES = (
+    causality(("tiny-prompt",), "logits", ("input_ids",), axis=1, at=5),
+    rows_apart(("tiny-batch",), "last_logits", ("input_ids", "attention_mask", "position_ids")),
+    padding(("tiny-batch",), "last_logits", "input_ids", "attention_mask", other=7),
+    repeatable(("tiny-prompt", "tiny-batch"), "logits"),
+)
+SUITE = Suite("llama", ABOUT, CONTRACTS, tiny_cases(), OUTPUTS, packed=True, properties=PROPERTIES)
 
 
 def suite_of_weights(name: str, config: Mapping[str, Any]) -> Suite:

@@ -1,0 +1,67 @@
+"""Says what is wrong with where an array is infinite or NaN: a mask that is misread shows there first."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from karat.compare import Floats
+from karat.hypotheses import Diagnosis
+
+Bools = NDArray[np.bool_]
+
+
+def kinds_text(candidate: Floats, golden: Floats, judged: Bools) -> str:
+    """Return how many judged elements are finite, infinite or NaN where the golden, of the same shape, is otherwise."""
+    kinds = (("finite", np.isfinite), ("+inf", np.isposinf), ("-inf", np.isneginf), ("NaN", np.isnan))
+    found = []
+    for (is_name, is_kind), (was_name, was_kind) in itertools.permutations(kinds, 2):
+        number = int(np.count_nonzero(is_kind(candidate) & was_kind(golden) & judged))
+        if number:
+            found.append((number, f"{number} {is_name} where the golden is {was_name}"))
+    return "; ".join(text for _, text in sorted(found, reverse=True))
+
+
+def explain_pattern(candidate: Floats, golden: Floats, judged: Bools, axes: tuple[str, ...]) -> list[Diagnosis]:
+    """Return what makes the golden's pattern of infinities the candidate's, the most telling first, if anything does.
+
+    The arrays have one shape; `axes` labels it, or is empty. Nothing is said of an array with NaN.
+    """
+    if not judged.any() or np.isnan(candidate[judged]).any() or np.isnan(golden[judged]).any():
+        return []
+    found, wanted = np.isinf(candidate), np.isinf(golden)
+    if not wanted[judged].any():
+        return []
+    if not found[judged].any():
+        return [_filled(candidate[wanted & judged], float(golden[wanted & judged][0]))]
+    if np.array_equal(found[judged], ~wanted[judged]):
+        text = "infinite just where the golden is finite: what drops is taken for what keeps"
+        return [Diagnosis("polarity", 1.0, 0.0, text)]
+    labels = axes or tuple(f"axis {axis}" for axis in range(golden.ndim))
+    for name, text, prediction in _moved(wanted, labels):
+        if np.array_equal(found[judged], prediction[judged]):
+            return [Diagnosis(name, 1.0, 0.0, f"infinite where the golden would be with {text}")]
+    return []
+
+
+def _filled(values: Floats, golden: float) -> Diagnosis:
+    low, high = float(values.min()), float(values.max())
+    number = f"{low:.6g}" if low == high else f"numbers from {low:.6g} to {high:.6g}"
+    return Diagnosis("fill", low, high - low, f"every {golden} is filled with {number}, which is finite")
+
+
+def _moved(wanted: Bools, labels: tuple[str, ...]) -> Iterator[tuple[str, str, Bools]]:
+    """Yield names, texts and patterns of the same places elsewhere: axes exchanged, in reverse order, shifted."""
+    for first, second in itertools.combinations(range(wanted.ndim), 2):
+        if wanted.shape[first] == wanted.shape[second]:
+            yield "axes", f"{labels[first]} and {labels[second]} exchanged", wanted.swapaxes(first, second)
+    for axis in range(wanted.ndim):
+        yield "order", f"{labels[axis]} in reverse order", np.flip(wanted, axis)
+    for axis in range(wanted.ndim):
+        length = wanted.shape[axis]
+        for step in (1, -1):
+            index = np.clip(np.arange(length) - step, 0, length - 1)
+            yield "shift", f"{labels[axis]} shifted by {step}", wanted.take(index, axis)
