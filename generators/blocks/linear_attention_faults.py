@@ -295,7 +295,7 @@ FAULTS = (
         "keys": np.where((np.arange(arrays["keys"].shape[2]) < max(arrays["keys"].shape[2] // 8 * 8, 1))[:, None], arrays["keys"], 0)})),
     # --- sums
     Fault("state_in_bfloat16", OUTPUT, "the state is kept in bfloat16 between tokens", wrap(updated=lambda right: lambda kept, *token: right(coarse(kept, "bfloat16"), *token))),
-    Fault("state_in_float16", OUTPUT, "the state is kept in float16 between tokens", wrap(updated=lambda right: lambda kept, *token: right(coarse(kept, "float16"), *token))),
+    Fault("carried_state_in_float16", OUTPUT, "the state is kept in float16 between tokens", wrap(updated=lambda right: lambda kept, *token: right(coarse(kept, "float16"), *token))),
     Fault("sum_in_bfloat16", NORMALISER, "the sum of keys is kept in bfloat16 between tokens", wrap(added=lambda right: lambda kept, *token: right(coarse(kept, "bfloat16"), *token))),
     # --- values and states
     Fault("values_of_first_head", OUTPUT, "the first head's values for every head", given(lambda arrays, causal: {"v": of_first(arrays["v"], 1)})),

@@ -4,7 +4,6 @@ Source: transformers, models/gpt2/modeling_gpt2.py. B batch, T tokens, S tokens 
 """
 
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +18,9 @@ from karat.freeze import FreezeError, beside, plain_candidate
 VERSIONS = ("torch", "transformers")
 WITNESS = "the plain NumPy candidate in float64"
 
-capture = beside(__file__, "_capture")
-noise = beside(__file__, "_noise")
-precision = beside(__file__, "_precision")
+models = beside(__file__, "_model")
 
-NOISE_STEP = noise.STEP
+NOISE_STEP = models.noise.STEP
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -38,7 +35,7 @@ def perturbed(case: Case, inputs: Mapping[str, NDArray[Any]], kind: str, seed: i
     if _kept.get("inputs") is not inputs:
         model = build(case, inputs)
         _kept.update(inputs=inputs, model=model, tokens=run(model, case, inputs).get("greedy_tokens"))
-    with noise.perturbed(kind, seed):
+    with models.noise.perturbed(kind, seed):
         return run(_kept["model"], case, inputs, _kept["tokens"])
 
 
@@ -51,27 +48,9 @@ def run(
     inputs: Mapping[str, NDArray[Any]],
     tokens: NDArray[Any] | None = None,
 ) -> Arrays:
-    """Return every checkpoint of `case` as `model` computes them.
-
-    With `tokens` (B, new), known to be the greedy continuation, their logits come from one run of the whole sequence.
-    """
-    ids, mask, positions = (torch.from_numpy(inputs[name]) for name in ("input_ids", "attention_mask", "position_ids"))
-    wanted = {checkpoint.name for checkpoint in case.checkpoints}
-    found: Arrays = {}
-    logits, cache = forward(model, ids, mask, positions, None, "", found)
-    last = logits[:, -1]  # (B, V)
-    found["last_logits"] = to_numpy(last)
-    found["greedy_token"] = last.argmax(-1).numpy()
-    for temperature in case.params["temperatures"]:
-        found[f"probabilities.t{temperature}"] = to_numpy(torch.softmax(last / temperature, -1))
-    found["top5_indices"] = last.topk(5).indices.numpy()
-    if "decode_ids" in inputs:
-        decode(model, torch.from_numpy(inputs["decode_ids"]), mask, positions, cache, found)
-    if tokens is not None:
-        found["greedy_logits"], found["greedy_tokens"] = continued(model, ids, mask, positions, tokens), tokens
-    elif case.params["max_new_tokens"]:
-        found["greedy_logits"], found["greedy_tokens"] = generate(model, ids, mask, case.params["max_new_tokens"])
-    return {name: array for name, array in found.items() if name in wanted}
+    """Return every checkpoint of `case` as `model` computes them; `tokens` are its greedy continuation, if known."""
+    found: Arrays = models.run(forward, model, case, inputs, tokens)
+    return found
 
 
 def witness(case: Case, inputs: Mapping[str, NDArray[Any]]) -> Arrays:
@@ -127,7 +106,7 @@ def forward(
             f"h.{i}.ffn_output": block.mlp,
             f"h.{i}.block_output": block,
         }
-    with torch.no_grad(), float64_if(model), capture.recorded(model, outputs, inputs) as trace:
+    with torch.no_grad(), models.float64_if(model), models.capture.recorded(model, outputs, inputs) as trace:
         result = model(ids, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True)
     for i in range(len(body.h)):
         _, k, v = (
@@ -139,62 +118,8 @@ def forward(
         for part in ("scores", "probabilities", "context"):
             trace[f"h.{i}.attention_{part}"] = trace.pop(f"{i}/{part}")
     trace["logits"] = result.logits
-    found |= {prefix + name: to_numpy(tensor) for name, tensor in trace.items()}
+    found |= {prefix + name: models.to_numpy(tensor) for name, tensor in trace.items()}
     return result.logits, result.past_key_values
-
-
-def float64_if(model: GPT2LMHeadModel) -> AbstractContextManager[None]:
-    """Return the context in which a float64 model stays float64; a model of lower precision runs as it is."""
-    return precision.float64_throughout() if model.dtype == torch.float64 else nullcontext()
-
-
-def to_numpy(tensor: torch.Tensor) -> NDArray[Any]:
-    """Return a tensor as an array; bfloat16, which NumPy lacks, as float32, which holds it."""
-    tensor = tensor.detach().contiguous()
-    return np.asarray((tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy())
-
-
-def decode(
-    model: GPT2LMHeadModel,
-    ids: torch.Tensor,
-    mask: torch.Tensor,
-    positions: torch.Tensor,
-    cache: Any,
-    found: Arrays,
-) -> None:
-    """Feed `ids` (B, steps) one at a time through the cache; put the checkpoints into `found` under `step.<n>.`."""
-    for step in range(1, ids.shape[1] + 1):
-        mask = torch.cat([mask, torch.ones_like(mask[:, :1])], dim=1)  # (B, S)
-        forward(model, ids[:, step - 1 : step], mask, positions[:, -1:] + step, cache, f"step.{step}.", found)
-
-
-def generate(
-    model: GPT2LMHeadModel, ids: torch.Tensor, mask: torch.Tensor, new_tokens: int
-) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Continue `ids` greedily with the model's own `generate`; return logits (B, new, V) and tokens (B, new)."""
-    with float64_if(model):  # generate casts logits to float32
-        result = model.generate(
-            ids,
-            attention_mask=mask,
-            max_new_tokens=new_tokens,
-            do_sample=False,
-            output_logits=True,
-            return_dict_in_generate=True,
-            pad_token_id=0,
-        )
-    return to_numpy(torch.stack(result.logits, dim=1).to(model.dtype)), result.sequences[:, ids.shape[1] :].numpy()
-
-
-def continued(
-    model: GPT2LMHeadModel, ids: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor, tokens: NDArray[Any]
-) -> NDArray[Any]:
-    """Return the logits (B, new, V) from which each of `tokens` (B, new) was chosen, without a cache."""
-    fed = torch.from_numpy(tokens[:, :-1])  # (B, new - 1)
-    after = positions[:, -1:] + torch.arange(1, tokens.shape[1])  # (B, new - 1)
-    found: Arrays = {}
-    whole = torch.cat([ids, fed], dim=1)  # (B, T + new - 1)
-    forward(model, whole, torch.cat([mask, torch.ones_like(fed)], 1), torch.cat([positions, after], 1), None, "", found)
-    return found["logits"][:, ids.shape[1] - 1 :]
 
 
 # --- what must hold of the frozen numbers ----------------------------------------------------------------------------
@@ -205,41 +130,13 @@ def checks(suite: Suite, goldens: Mapping[str, Arrays], draw: Callable[[Case], A
     lines = []
     for case in suite.cases:
         if "decode_ids" in case.inputs:
-            worst = cached_against_uncached(case, draw(case), goldens[case.name])
-            lines.append(f"{case.name}: cached equals uncached, worst difference {worst:.1e} of the scale")
+            inputs = draw(case)
+            model = build(case, inputs)
+            lines.append(models.cached_against_uncached(forward, model, case, inputs, goldens[case.name]))
     if {"tiny-prompt", "tiny-prompt-changed"} <= set(goldens):
-        lines.append(one_token_changed(goldens["tiny-prompt"], goldens["tiny-prompt-changed"], at=5))
+        before, after = (goldens[name]["logits"] for name in ("tiny-prompt", "tiny-prompt-changed"))
+        lines.append(models.causal(before, after, at=5, text="tiny-prompt, tiny-prompt-changed"))
     return lines
-
-
-def cached_against_uncached(case: Case, inputs: Mapping[str, NDArray[Any]], found: Arrays) -> float:
-    """Compare the logits of every decode step with a run of the whole sequence without a cache; return the worst."""
-    ids = np.concatenate([inputs["input_ids"], inputs["decode_ids"]], axis=1)  # (B, S)
-    steps = inputs["decode_ids"].shape[1]
-    last = inputs["position_ids"][:, -1:]  # (B, 1)
-    positions = np.concatenate([inputs["position_ids"], last + np.arange(1, steps + 1)], axis=1)  # (B, S)
-    mask = np.concatenate([inputs["attention_mask"], np.ones_like(inputs["decode_ids"])], axis=1)  # (B, S)
-    whole: Arrays = {}
-    model = build(case, inputs)
-    forward(model, torch.from_numpy(ids), torch.from_numpy(mask), torch.from_numpy(positions), None, "", whole)
-    worst = 0.0
-    for step in range(1, steps + 1):
-        cached, uncached = found[f"step.{step}.logits"][:, 0], whole["logits"][:, step - steps - 1]  # (B, V)
-        worst = max(worst, float(np.abs(cached - uncached).max() / np.abs(uncached).max()))
-    if not worst <= 1e-12:
-        raise FreezeError(f"{case.name}: cached and uncached logits differ by {worst:.1e} of the scale, allowed 1e-12")
-    return worst
-
-
-def one_token_changed(first: Arrays, second: Arrays, *, at: int) -> str:
-    """Check that two prompts that differ in the token `at` agree before it, to the last bit, and nowhere after it."""
-    a, b = first["logits"], second["logits"]  # (1, T, V)
-    if not np.array_equal(a[:, :at], b[:, :at]):
-        raise FreezeError(f"a changed token {at} changes logits before it: the model is not causal")
-    for token in range(at, a.shape[1]):
-        if not np.abs(a[:, token] - b[:, token]).max() > 1e-3:
-            raise FreezeError(f"a changed token {at} does not change the logits of token {token}")
-    return f"tiny-prompt, tiny-prompt-changed: equal before token {at}, different from it on"
 
 
 # --- weights from outside --------------------------------------------------------------------------------------------
@@ -265,7 +162,7 @@ def weights_from(source: str) -> tuple[dict[str, Any], Arrays]:
     if not isinstance(model, GPT2LMHeadModel):
         raise FreezeError(f"{source} is a {type(model).__name__}, not a GPT2LMHeadModel")
     config = model.config
-    text_ids = {"hello": tokenize(source, "Hello."), "answer": tokenize(source, ANSWER)}
+    text_ids = {"hello": models.tokenize(source, "Hello."), "answer": models.tokenize(source, ANSWER)}
     ids = {"hello": text_ids["hello"] or [i % config.vocab_size for i in HELLO], "answer": text_ids["answer"]}
     about = {"hello": '"Hello.", or its token ids modulo the vocabulary', "answer": ANSWER}
     description = {
@@ -288,13 +185,6 @@ def weights_from(source: str) -> tuple[dict[str, Any], Arrays]:
     return description, weights
 
 
-def tokenize(source: str, text: str) -> list[int] | None:
-    """Return the token ids of `text`, or None where `source` comes without a tokenizer."""
-    if Path(source).is_dir() and not any((Path(source) / name).exists() for name in ("tokenizer.json", "vocab.json")):
-        return None
-    return [int(i) for i in AutoTokenizer.from_pretrained(source)(text)["input_ids"]]
-
-
 def known_values(source: str | None, config: Mapping[str, Any], goldens: Mapping[str, Arrays]) -> list[str]:
     """Check the published values of the released weights; return a line for each: checked, or not checked and why.
 
@@ -308,7 +198,7 @@ def known_values(source: str | None, config: Mapping[str, Any], goldens: Mapping
         reason = "the weights are not those of gpt2 or gpt2-medium"
         return [f"not checked: {what} ({reason})" for what in (tokens, scores, *texts.values())]
     lines = []
-    hello = tokenize(str(source), "Hello.")
+    hello = models.tokenize(str(source), "Hello.")
     if hello is not None and hello != HELLO:
         raise FreezeError(f"{source}: its tokenizer turns 'Hello.' into {hello}, known: {HELLO}")
     lines.append(f"checked: {tokens}" if hello else f"not checked: {tokens} (no tokenizer in {source})")

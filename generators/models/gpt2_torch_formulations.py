@@ -107,7 +107,7 @@ def registered(attend: Callable[..., Tensors], mask: str) -> str:
     from transformers import AttentionInterface
     from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, AttentionMaskInterface
 
-    record_parts = reference().capture.record_parts
+    record_parts = reference().models.capture.record_parts
 
     def attention(
         module: Any, query: Array, key: Array, value: Array, attention_mask: Array, scaling: float, **_: Any
