@@ -224,7 +224,8 @@ def _contracts(suite: Suite, tolerances: Tolerances) -> list[str]:
 
 
 def _cases(suite: Suite) -> list[str]:
-    differing = [name for name in _params(suite) if len(_values(suite, name)) > 1]
+    everywhere = set.intersection(*(set(case.params) for case in suite.cases))
+    differing = [name for name in _params(suite) if len(_values(suite, name)) > 1 or name not in everywhere]
     rows = []
     for case in suite.cases:
         name, recipe = next(iter(case.inputs.items()), ("", None))
