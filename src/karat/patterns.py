@@ -13,6 +13,9 @@ from karat.hypotheses import Diagnosis
 
 Bools = NDArray[np.bool_]
 
+_FAR = 30.0
+"""How many times the range of the golden's finite numbers a number must lie below them to stand for -inf."""
+
 
 def kinds_text(candidate: Floats, golden: Floats, judged: Bools) -> str:
     """Return how many judged elements are finite, infinite or NaN where the golden, of the same shape, is otherwise."""
@@ -28,29 +31,41 @@ def kinds_text(candidate: Floats, golden: Floats, judged: Bools) -> str:
 def explain_pattern(candidate: Floats, golden: Floats, judged: Bools, axes: tuple[str, ...]) -> list[Diagnosis]:
     """Return what makes the golden's pattern of infinities the candidate's, the most telling first, if anything does.
 
-    The arrays have one shape; `axes` labels it, or is empty. Nothing is said of an array with NaN.
+    The arrays have one shape; `axes` labels it, or is empty. A number far below all of the golden's stands for an
+    infinity: masks are often filled with one. Nothing is said of an array with NaN.
     """
-    if not judged.any() or np.isnan(candidate[judged]).any() or np.isnan(golden[judged]).any():
+    wanted = np.isinf(golden)
+    finite = golden[judged & ~wanted]
+    if not (wanted & judged).any() or np.isnan(candidate[judged]).any() or np.isnan(finite).any():
         return []
-    found, wanted = np.isinf(candidate), np.isinf(golden)
-    if not wanted[judged].any():
-        return []
+    low, high = float(finite.min(initial=0.0)), float(finite.max(initial=0.0))
+    found = np.isinf(candidate) | (candidate < low - _FAR * (1 + high - low))
+    fill = candidate[found & judged & np.isfinite(candidate)]
+    filled = f", filled with {_numbers(fill)} instead of {golden[wanted & judged][0]}" if fill.size else ""
     if not found[judged].any():
-        return [_filled(candidate[wanted & judged], float(golden[wanted & judged][0]))]
+        return [_not_there(candidate[wanted & judged], float(golden[wanted & judged][0]))]
+    if np.array_equal(found[judged], wanted[judged]):
+        return [Diagnosis("fill", float(fill.min()), 0.0, f"the right places{filled}")] if fill.size else []
     if np.array_equal(found[judged], ~wanted[judged]):
-        text = "infinite just where the golden is finite: what drops is taken for what keeps"
+        text = f"dropped just where the golden keeps: what drops is taken for what keeps{filled}"
         return [Diagnosis("polarity", 1.0, 0.0, text)]
     labels = axes or tuple(f"axis {axis}" for axis in range(golden.ndim))
     for name, text, prediction in _moved(wanted, labels):
         if np.array_equal(found[judged], prediction[judged]):
-            return [Diagnosis(name, 1.0, 0.0, f"infinite where the golden would be with {text}")]
+            return [Diagnosis(name, 1.0, 0.0, f"infinite where the golden would be with {text}{filled}")]
     return []
 
 
-def _filled(values: Floats, golden: float) -> Diagnosis:
+def _not_there(values: Floats, golden: float) -> Diagnosis:
+    """Return what to say where nothing is dropped, from what stands in the places of the golden's infinities."""
+    if values.min() == values.max():
+        return Diagnosis("fill", float(values[0]), 0.0, f"filled with {_numbers(values)} instead of {golden}")
+    return Diagnosis("unmasked", 1.0, 0.0, f"nothing is {golden}: in its places stand {_numbers(values)}")
+
+
+def _numbers(values: Floats) -> str:
     low, high = float(values.min()), float(values.max())
-    number = f"{low:.6g}" if low == high else f"numbers from {low:.6g} to {high:.6g}"
-    return Diagnosis("fill", low, high - low, f"every {golden} is filled with {number}, which is finite")
+    return f"{low:.6g}" if low == high else f"numbers from {low:.6g} to {high:.6g}"
 
 
 def _moved(wanted: Bools, labels: tuple[str, ...]) -> Iterator[tuple[str, str, Bools]]:

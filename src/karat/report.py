@@ -136,16 +136,16 @@ def _before(verdicts: Sequence[Verdict], verdict: Verdict) -> str:
 def explain(verdict: Verdict, repository: Repository, *, before: str = "") -> list[str]:
     """Return the lines that say what was found, what was allowed, where, and by which tolerance."""
     lines = [f"{verdict.name}: {verdict.status}{f' ({before})' if before else ''}"]
-    lines += [f"  {line}" for line in verdict.text.splitlines()]
     statistics = verdict.statistics
+    if verdict.status != "nonfinite":
+        lines += [f"  {line}" for line in verdict.text.splitlines()]
     if statistics is None:
         return lines
     beyond = f"{statistics.mismatched} of {statistics.elements} elements beyond"
     place = _place(verdict, repository, statistics.worst)
     if verdict.status == "nonfinite":
-        found = f"{statistics.nonfinite} of {statistics.elements} elements are NaN or infinite where the golden is not"
-        others = f"of the others {statistics.mismatched - statistics.nonfinite} are beyond"
-        lines.append(f"  {found}, or the other way round, first {place}; {others}")
+        others = f"{statistics.mismatched - statistics.nonfinite} of the others are beyond their tolerance"
+        lines.append(f"  {verdict.text}, of {statistics.elements} elements, first {place}; {others}")
     elif verdict.tests:
         lines += _sigma_lines(verdict, place, beyond)
     elif isinstance(verdict.tolerance, Tolerance) and math.isfinite(statistics.used):

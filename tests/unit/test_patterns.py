@@ -42,13 +42,35 @@ def test_the_same_places_elsewhere_are_told(name, text, pattern):
     assert found(pattern) == [(name, f"infinite where the golden would be with {text}")]
 
 
+def explained(candidate):
+    """Return what is said of a candidate."""
+    return [(entry.fault, entry.text) for entry in explain_pattern(candidate, GOLDEN, EVERYWHERE, AXES)]
+
+
 def test_the_number_that_fills_is_told():
-    """Where nothing is infinite, what stands there: one number, or what was added to scores."""
-    (one,) = explain_pattern(np.where(DROPPED, -1e9, GOLDEN), GOLDEN, EVERYWHERE, AXES)
-    assert (one.fault, one.strength, one.text) == ("fill", -1e9, "every -inf is filled with -1e+09, which is finite")
+    """A number far below all others stands for an infinity, one of their size does not: it is told as it is."""
+    assert explained(np.where(DROPPED, -1e9, GOLDEN)) == [
+        ("fill", "the right places, filled with -1e+09 instead of -inf")
+    ]
     added = np.where(DROPPED, -1e4 + RANDOM.standard_normal(DROPPED.shape), GOLDEN)
-    (many,) = explain_pattern(added, GOLDEN, EVERYWHERE, AXES)
-    assert many.text.startswith("every -inf is filled with numbers from -1000")
+    ((name, text),) = explained(added)
+    assert name == "fill"
+    assert text.startswith("the right places, filled with numbers from -1000")
+    assert explained(np.where(DROPPED, -10.0, GOLDEN)) == [("fill", "filled with -10 instead of -inf")]
+
+
+def test_a_mask_that_was_left_out_is_told():
+    """Where scores stand in the places of the golden's infinities."""
+    ((name, text),) = explained(np.where(DROPPED, RANDOM.standard_normal(DROPPED.shape), GOLDEN))
+    assert name == "unmasked"
+    assert text.startswith("nothing is -inf: in its places stand numbers from -")
+
+
+def test_the_wrong_places_filled_with_a_number_are_told_both():
+    """A mask of the other polarity that is filled with -1e9."""
+    ((name, text),) = explained(np.where(DROPPED, GOLDEN.max(), -1e9))
+    assert name == "polarity"
+    assert text.endswith("what drops is taken for what keeps, filled with -1e+09 instead of -inf")
 
 
 def test_only_what_is_judged_counts():

@@ -82,12 +82,11 @@ def test_a_mismatch_says_what_found_allowed_where_and_by_which_tolerance():
     ]
 
 
-NOT_SO = "where the golden is not, or the other way round"
 AT = "(0, 0, 2) (batch 0, query 0, key 2)"
 EXPLAINED = {
     "nonfinite": (
-        verdict("h.0.scores", "nonfinite", statistics=NAN),
-        [f"2 of 12 elements are NaN or infinite {NOT_SO}, first at {AT}; of the others 1 are beyond"],
+        verdict("h.0.scores", "nonfinite", statistics=NAN, text="2 NaN where the golden is finite"),
+        [f"2 NaN where the golden is finite, of 12 elements, first at {AT}; 1 of the others are beyond their tolerance"],
         ["candidate nan where the golden is 1"],
     ),
     "integers": (
