@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,12 +20,17 @@ _FAR = 30.0
 
 def kinds_text(candidate: Floats, golden: Floats, judged: Bools) -> str:
     """Return how many judged elements are finite, infinite or NaN where the golden, of the same shape, is otherwise."""
-    kinds = (("finite", np.isfinite), ("+inf", np.isposinf), ("-inf", np.isneginf), ("NaN", np.isnan))
-    found = []
-    for (is_name, is_kind), (was_name, was_kind) in itertools.permutations(kinds, 2):
+    kinds: tuple[tuple[str, Any], ...] = (
+        ("finite", np.isfinite),
+        ("+inf", np.isposinf),
+        ("-inf", np.isneginf),
+        ("NaN", np.isnan),
+    )
+    found: list[tuple[int, str]] = []
+    for (name, is_kind), (was, was_kind) in itertools.permutations(kinds, 2):
         number = int(np.count_nonzero(is_kind(candidate) & was_kind(golden) & judged))
         if number:
-            found.append((number, f"{number} {is_name} where the golden is {was_name}"))
+            found.append((number, f"{number} {name} where the golden is {was}"))
     return "; ".join(text for _, text in sorted(found, reverse=True))
 
 

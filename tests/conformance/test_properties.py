@@ -29,7 +29,7 @@ def tried(suite, entry, change=None):
 
 def peeking(suite, checkpoint):
     """Return a change after which the outputs at a checkpoint hold a little of every input, by its place, and more."""
-    runs = []
+    runs: list[None] = []
 
     def wrong(right):
         def run(**given):

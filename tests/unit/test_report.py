@@ -86,7 +86,10 @@ AT = "(0, 0, 2) (batch 0, query 0, key 2)"
 EXPLAINED = {
     "nonfinite": (
         verdict("h.0.scores", "nonfinite", statistics=NAN, text="2 NaN where the golden is finite"),
-        [f"2 NaN where the golden is finite, of 12 elements, first at {AT}; 1 of the others are beyond their tolerance"],
+        [
+            "2 NaN where the golden is finite, of 12 elements, first"
+            f" at {AT}; 1 of the others are beyond their tolerance"
+        ],
         ["candidate nan where the golden is 1"],
     ),
     "integers": (
