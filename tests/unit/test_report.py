@@ -83,13 +83,11 @@ def test_a_mismatch_says_what_found_allowed_where_and_by_which_tolerance():
 
 
 AT = "(0, 0, 2) (batch 0, query 0, key 2)"
+FIRST = f"of 12 elements, first at {AT}"
 EXPLAINED = {
     "nonfinite": (
         verdict("h.0.scores", "nonfinite", statistics=NAN, text="2 NaN where the golden is finite"),
-        [
-            "2 NaN where the golden is finite, of 12 elements, first"
-            f" at {AT}; 1 of the others are beyond their tolerance"
-        ],
+        [f"2 NaN where the golden is finite, {FIRST}; 1 of the others are beyond their tolerance"],
         ["candidate nan where the golden is 1"],
     ),
     "integers": (
