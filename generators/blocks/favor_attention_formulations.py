@@ -170,21 +170,20 @@ def features_reversed(queries: Array, keys: Array) -> Array:
 
 
 def by_logarithms(plain: Any) -> None:
-    """Add exponents, and take the logarithm of each weight before the softmax over keys."""
-    run = plain.favor_attention
+    """Add stabilised exponents, and take the logarithm of each weight before the softmax over keys."""
+    plain.query_features = lambda queries: queries - queries.max(-1, keepdims=True)
+    plain.key_features = shown
+    plain.weights = logarithms
+    plain.before = lambda weight: np.where(np.tril(np.ones(weight.shape, bool)), weight, -np.inf)
+    averaged = plain.averaged
+    plain.averaged = lambda weight, v: averaged(softened(weight), v)
 
-    def favor_attention(**given: Any) -> Any:
-        plain.query_features = lambda queries: queries
-        plain.key_features = lambda keys, counts: np.where(counts, keys, -np.inf)
-        plain.weights = logarithms
-        plain.before = lambda weight: np.where(np.tril(np.ones(weight.shape, bool)), weight, -np.inf)
-        plain.averaged = lambda weight, v: over(powers := softened(weight), powers.sum(-1, keepdims=True), v)
-        return run(**given)
 
-    def over(powers: Array, total: Array, v: Array) -> Array:
-        return (powers / np.where(total > 0, total, 1)) @ v
-
-    plain.favor_attention = favor_attention
+def shown(keys: Array, counts: Array) -> Array:
+    """Return exponents less the largest of their head, -inf where keys do not count, (B, H, T, M)."""
+    found = np.where(counts, keys, -np.inf)
+    largest = found.max((-2, -1), keepdims=True)
+    return found - np.where(np.isfinite(largest), largest, 0)
 
 
 def logarithms(queries: Array, keys: Array) -> Array:

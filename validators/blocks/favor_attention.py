@@ -7,7 +7,9 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from karat import Case, Checkpoint, Dyadic, Literal, Recipe, Suite
+import numpy as np
+
+from karat import Case, Checkpoint, Dyadic, Literal, Property, Recipe, Suite
 
 ABOUT = """\
 A py: candidate is a function, all inputs by name
@@ -122,4 +124,41 @@ CASES = (
     refused("mask", "a mask of 4 keys for 5", given={"mask": Literal(((1, 1, 1, 1), (0, 1, 1, 1)), "int64")}),
 )  # fmt: skip
 
-SUITE = Suite("favor_attention", ABOUT, CONTRACTS, CASES, outputs=("output",), packed=True)
+# --- what must hold of a candidate's own outputs ---------------------------------------------------------------------
+
+Arrays = Mapping[str, Any]
+
+
+def later_changed(inputs: Arrays) -> dict[str, Any]:
+    """Return the inputs with what belongs to the last eight of 19 tokens in reverse order."""
+    changed = {name: array.copy() for name, array in inputs.items()}
+    for name in ("q", "k", "v"):
+        changed[name][:, :, 11:] = inputs[name][:, :, :10:-1]
+    return changed
+
+
+def values_constant(inputs: Arrays) -> dict[str, Any]:
+    """Return the inputs with values of 0.75."""
+    return {**inputs, "v": np.full_like(inputs["v"], 0.75)}
+
+
+PROPERTIES = (
+    Property(
+        "causality",
+        "what comes later changes nothing before",
+        ("causal",),
+        "output",
+        later_changed,
+        lambda first, second, _: (second["output"][:, :, :11], first["output"][:, :, :11]),
+    ),
+    Property(
+        "constant-values",
+        "the average of equal values is that value",
+        ("all-keys", "causal-long", "many-features"),
+        "output",
+        values_constant,
+        lambda _, second, inputs: (second["output"], inputs["v"].flat[0]),
+    ),
+)
+
+SUITE = Suite("favor_attention", ABOUT, CONTRACTS, CASES, outputs=("output",), packed=True, properties=PROPERTIES)
