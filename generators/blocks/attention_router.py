@@ -248,8 +248,8 @@ def best(given: Given, golden: Given) -> tuple[Any, ...] | None:
     """Return experts, and those of Python's sort by logit and index."""
     if "logits" not in given:
         return None
-    wanted = [sorted(range(len(row)), key=lambda x, row=row: (-row[x], x)) for row in given["logits"].tolist()]
     X = given["logits"].shape[1]
+    wanted = [[x for _, x in sorted((-logit, x) for x, logit in enumerate(row))] for row in given["logits"].tolist()]
     return golden["experts"], np.array(wanted, np.int64).reshape(-1, X)[:, : given["choices"]]
 
 

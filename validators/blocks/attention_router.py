@@ -120,7 +120,7 @@ def written(*rows: Sequence[float | str]) -> Recipe:
     return Literal(tuple(map(tuple, rows)), "float32")
 
 
-PLAIN = {
+PLAIN: Given = {
     "heads": 3,
     "width": 64,
     "memory": 1 << 34,
@@ -143,7 +143,7 @@ def case(
 ) -> Case:
     """Return a case; `params` are those that are not `PLAIN`."""
     inputs: dict[str, Recipe] = {"mask": mask, "past": Literal(tuple(past)), "rules": Literal(rules)}
-    params = PLAIN | params
+    params = {**PLAIN, **params}
     if logits is not None:
         inputs["logits"] = logits
     return Case(name, inputs, params, checkpoints(mask.draw(), np.array(past), params, logits), about=about)
@@ -190,7 +190,7 @@ def refused(name: str, refuses: str, *, given: Mapping[str, Recipe] | None = Non
         "rules": Literal(BY_FEATURES),
         "logits": random_logits("refused", 5, 3, 9),
     }
-    params = PLAIN | {"choices": 2, "capacity": [5, 4]} | params
+    params = {**PLAIN, "choices": 2, "capacity": [5, 4], **params}
     return Case(f"refused-{name}", inputs | dict(given or {}), params, (), refuses=refuses, about=refuses)
 
 
@@ -199,7 +199,7 @@ def refused(name: str, refuses: str, *, given: Mapping[str, Recipe] | None = Non
 PADDED = mask_of("0001111", "1111111", "0000000", "1111100", "0110101", "0000001")
 TWO = mask_of(*("11",) * 15)
 THRESHOLDS = around(8192, 16384, 32768, 65536, 131072)
-LONG = {"blocks": [1, 8192], "rules": BY_LENGTH}
+LONG: Given = {"blocks": [1, 8192], "rules": BY_LENGTH}
 DECODING = mask_of(*("1",) * 8)
 
 PACKING = (
