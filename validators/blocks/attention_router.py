@@ -82,7 +82,7 @@ BY_LENGTH = (
     (2, 8192, 1, ANY, 7, 0),  # flash
     (1, -1, 1, ANY, 7, 0),
 )
-"""Short memory first, then by length, as the router of astrobio_gen decides where flash attention is installed."""
+"""Short memory first, then by length, each longer kind of sequence to a cheaper kernel."""
 
 BY_MEMORY = ((8, -1, 1, ANY, 7, 0), (1, -1, 1, ANY, 7, 1))
 
