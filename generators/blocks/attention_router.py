@@ -128,18 +128,18 @@ def ceil_div(a: Tensor, b: Tensor | int) -> Tensor:
 
 # --- what must hold of the goldens -----------------------------------------------------------------------------------
 
-PUBLISHED = {
+WORKED_OUT = {
     (16, 1): 1, (4096, 1): 1, (8192, 1): 1, (65537, 1): 5, (131073, 1): 6,
     (8192, 0): 1, (8193, 0): 2, (16384, 0): 2, (16385, 0): 3, (32768, 0): 3, (32769, 0): 4,
 }  # fmt: skip
-"""What the router of astrobio_gen chooses, by length and whether the memory is short."""
+"""What the rules by length choose, and whether the memory is short, by a table worked out beforehand."""
 
 
 def by_length(given: Given, golden: Given) -> tuple[Any, ...] | None:
-    """Return kernels by length, and those of that router where its lengths occur."""
+    """Return kernels by length, and those of the table where its lengths occur."""
     if len(given["rules"]) != 7 or given["memory"] not in (0, 1 << 36):
         return None
-    known = [PUBLISHED.get((T, int(given["memory"] == 0))) for T in np.diff(golden["cu_keys"]).tolist()]
+    known = [WORKED_OUT.get((T, int(given["memory"] == 0))) for T in np.diff(golden["cu_keys"]).tolist()]
     found = [kernel for kernel, wanted in zip(golden["kernels"].tolist(), known, strict=True) if wanted is not None]
     return np.array(found), [wanted for wanted in known if wanted is not None]
 
@@ -272,7 +272,7 @@ def queued(given: Given, golden: Given) -> tuple[Any, ...] | None:
 RELATIONS = {
     "indices, boundaries and the most queries are those of transformers": unpadded,
     "positions count the tokens before": numbered,
-    "kernels at lengths about thresholds are those of astrobio_gen": by_length,
+    "kernels at lengths about thresholds are those of a table worked out beforehand": by_length,
     "kernels are those of fractions and of the mask of all pairs": by_rules,
     "blocks are those of the mask of all pairs": by_pairs,
     "blocks are those of FlexAttention where queries fill theirs": by_flex_attention,

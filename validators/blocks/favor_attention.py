@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from karat import Case, Checkpoint, Dyadic, Literal, Property, Recipe, Suite
+from karat import Case, Checkpoint, Dyadic, Literal, Property, Recipe, Suite, causality, rows_apart
 
 ABOUT = """\
 A py: candidate is a function, all inputs by name
@@ -129,28 +129,14 @@ CASES = (
 Arrays = Mapping[str, Any]
 
 
-def later_changed(inputs: Arrays) -> dict[str, Any]:
-    """Return the inputs with what belongs to the last eight of 19 tokens in reverse order."""
-    changed = {name: array.copy() for name, array in inputs.items()}
-    for name in ("q", "k", "v"):
-        changed[name][:, :, 11:] = inputs[name][:, :, :10:-1]
-    return changed
-
-
 def values_constant(inputs: Arrays) -> dict[str, Any]:
     """Return the inputs with values of 0.75."""
     return {**inputs, "v": np.full_like(inputs["v"], 0.75)}
 
 
 PROPERTIES = (
-    Property(
-        "causality",
-        "what comes later changes nothing before",
-        ("causal",),
-        "output",
-        later_changed,
-        lambda first, second, _: (second["output"][:, :, :11], first["output"][:, :, :11]),
-    ),
+    causality(("causal", "causal-long"), "output", ("q", "k", "v"), axis=2, at=11),
+    rows_apart(("all-keys",), "output", ("q", "k", "v")),
     Property(
         "constant-values",
         "the average of equal values is that value",
