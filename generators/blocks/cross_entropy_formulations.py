@@ -265,7 +265,7 @@ FORMULATIONS = (
     Formulation("torch_written_out", "log_softmax, gather and mask, and autograd, in storage",
                 in_torch(upcast=False, function=from_log_softmax), EACH_OPERATION),
     Formulation("all_in_storage", "every operation in storage, those of log_softmax too, and autograd",
-                in_torch(upcast=False, function=all_in_storage), ("float64", "float32", "bfloat16")),
+                in_torch(upcast=False, function=all_in_storage), EACH_OPERATION),
     Formulation("less_logsumexp", "x - logsumexp, as fused kernels have it",
                 wrap(log_probabilities=lambda _: less_logsumexp)),
     Formulation("logarithm_first", "(x - log(sum)) - max", wrap(log_probabilities=lambda _: logarithm_first)),

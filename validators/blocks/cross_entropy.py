@@ -53,9 +53,11 @@ def case(
 ) -> Case:  # fmt: skip
     """Return the case of logits x; with `keep`, the gradient in the last so many classes is compared."""
     params = {"reduction": "mean", "ignore_index": IGNORED, "label_smoothing": 0.0} | params
-    weight = params.pop("weight", None)
+    inputs: dict[str, Recipe] = {"logits": x, "target": target}
+    if "weight" in params:
+        inputs["weight"] = params.pop("weight")
     if weighted:
-        weight = Dyadic((x.shape[-1],), f"cross_entropy/{name}/weight", exponent=-6, offset=72, narrow=True)
+        inputs["weight"] = Dyadic((x.shape[-1],), f"cross_entropy/{name}/weight", exponent=-6, offset=72, narrow=True)
     points: tuple[Checkpoint, ...] = ()
     if not refuses:
         N, V = x.shape
@@ -65,7 +67,6 @@ def case(
             Checkpoint("loss", (N,) if each else (), ("row",) if each else (), nonfinite=nonfinite),
             Checkpoint("grad_logits", (N, V), ("row", "class"), keep={"class": (V - keep, V)} if keep else {}),
         )
-    inputs: dict[str, Recipe] = {"logits": x, "target": target} | ({} if weight is None else {"weight": weight})
     return Case(name, inputs, params, points, about=about, refuses=refuses)
 
 
