@@ -60,7 +60,7 @@ def case(
     With `keep`, only so many hidden channels, the last ones, are compared.
     """
     D, F, O = widths  # noqa: E741 - the contract's symbol
-    drawn = {
+    drawn: dict[str, dict[str, Any]] = {
         "x": {"shape": (*lead, D), "exponent": -5},
         "gate_up": {"shape": (2 * F, D), "exponent": -7},
         "down": {"shape": (O, F), "exponent": -7},
