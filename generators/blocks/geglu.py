@@ -1,7 +1,7 @@
 """The reference of the suite `geglu`: torch operations in float64 on the CPU.
 
-Source: transformers, GemmaMLP ("tanh") and T5DenseGatedActDense, diffusers, GEGLU ("none"), with gate and up projection
-in one matrix.
+Source: transformers, GemmaMLP and T5DenseGatedActDense with gelu_new ("tanh"); diffusers, GEGLU ("none"). Gate and up
+projection are in one matrix.
 """
 
 import math
