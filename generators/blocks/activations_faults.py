@@ -180,6 +180,7 @@ FAULTS = (
     Fault("softplus_base_2", OUTPUT, "softplus with the logarithm to base 2", of("softplus", lambda x, beta, threshold: np.where(beta * x > threshold, x, soft(beta * x) / beta / math.log(2)))),
     Fault("softplus_is_relu", OUTPUT, "relu instead of softplus", of("softplus", lambda x, beta, threshold: np.maximum(x, 0))),
     Fault("mish_without_logarithm", OUTPUT, "mish as x tanh(exp(x))", of("mish", lambda x: x * np.tanh(np.exp(x)))),
+    Fault("mish_base_2", OUTPUT, "mish with the logarithm to base 2", of("mish", lambda x: x * np.tanh(soft(x) / math.log(2)))),
     Fault("mish_without_tanh", OUTPUT, "mish as x log(1 + exp(x)), at most 6 x", of("mish", lambda x: x * np.minimum(soft(x), 6))),
     Fault("mish_is_silu", OUTPUT, "silu instead of mish", of("mish", lambda x: x * sigmoid(x))),
     Fault("mish_with_sigmoid", OUTPUT, "mish as x sigmoid(log(1 + exp(x)))", of("mish", lambda x: x * sigmoid(soft(x)))),
