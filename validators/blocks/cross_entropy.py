@@ -52,12 +52,12 @@ def case(
     nonfinite: bool = False, **params: Any,
 ) -> Case:  # fmt: skip
     """Return the case of logits x; with `keep`, the gradient in the last so many classes is compared."""
-    params = {"reduction": "mean", "ignore_index": IGNORED, "label_smoothing": 0.0} | params
     inputs: dict[str, Recipe] = {"logits": x, "target": target}
     if "weight" in params:
         inputs["weight"] = params.pop("weight")
     if weighted:
         inputs["weight"] = Dyadic((x.shape[-1],), f"cross_entropy/{name}/weight", exponent=-6, offset=72, narrow=True)
+    params = {"reduction": "mean", "ignore_index": IGNORED, "label_smoothing": 0.0} | params
     points: tuple[Checkpoint, ...] = ()
     if not refuses:
         N, V = x.shape
