@@ -94,6 +94,13 @@ def read_otherwise(x: Array) -> Array:
     return np.ascontiguousarray(x).reshape(B, S, H, D).swapaxes(1, 2)
 
 
+def second_half_twice(x: Array, number: int) -> Array:
+    """Repeat the key heads as is right, with the second half of the keys in the place of the first too."""
+    found = np.repeat(x, number // x.shape[1], 1)
+    half = found.shape[2] // 2
+    return np.concatenate([found[:, :, found.shape[2] - half :], found[:, :, half:]], 2)
+
+
 def queries(formula: Callable[[Array], Array]) -> Change:
     """Return a change to the queries: `formula(q)`."""
     return wrap(attention_scores=lambda right: lambda q, keys, factor: right(formula(q), keys, factor))
@@ -376,6 +383,20 @@ def not_rescaled(*, sums: bool) -> Callable[[Array, Array, Array], Array]:
     return formula
 
 
+def unguarded_blocks(found: Array, values: Array, scores: Array) -> Array:
+    """Return an online softmax over blocks of four keys in which exp(-inf - -inf) is NaN; 0 where nothing is seen."""
+    largest = np.full((*scores.shape[:3], 1), -np.inf, scores.dtype)
+    total, whole = np.zeros_like(largest), np.zeros((*scores.shape[:3], values.shape[-1]), scores.dtype)
+    for start in range(0, scores.shape[-1], 4):
+        block = scores[..., start : start + 4]
+        grown = np.maximum(largest, block.max(-1, keepdims=True))
+        weights, shrunk = np.exp(block - grown), np.exp(largest - grown)
+        total = total * shrunk + weights.sum(-1, keepdims=True)
+        whole, largest = whole * shrunk + weights @ values[..., start : start + 4, :], grown
+    seen = np.isfinite(scores).any(-1, keepdims=True)
+    return np.where(seen, whole / total * found.sum(-1, keepdims=True), 0)
+
+
 def with_sink_added(plain: Any) -> None:
     """Add each head's sink to its output."""
     right, context = plain.softmax, plain.context
@@ -517,6 +538,10 @@ FAULTS = (
     Fault("kv_heads_as_if_pairs", RAW, "two query heads to each key head, whatever their number",
           heads(lambda x, number: x[:, np.minimum(np.arange(number) // min(2, number // x.shape[1]), x.shape[1] - 1)])),
     Fault("q_layout_scrambled", RAW, "q (B, H, S, D) is read as (B, S, H, D)", queries(read_otherwise)),
+    Fault("key_layout_scrambled", RAW, "keys and values (B, H, T, D) are read as (B, T, H, D)",
+          heads(lambda x, number: np.repeat(read_otherwise(x), number // x.shape[1], 1))),
+    Fault("ring_block_overwritten", RAW, "in a ring of two the keys and values that arrive overwrite those that were not used yet: the second half counts twice",
+          heads(second_half_twice)),
     # --- cap and slopes
     Fault("cap_missing", SCORES, "the soft cap is missing", cap(lambda scores, c: scores)),
     Fault("cap_after_mask", SCORES, "capped after the mask: -inf becomes -c, and what is masked leaks", cap_last(masked=True)),
@@ -548,6 +573,8 @@ FAULTS = (
           seen(lambda p, j, of, right: right & ((j != p - of["window"] + 1) | (of["window"] == 1)), where=lambda of: windowed(of) and of["causal"])),
     Fault("window_without_causal", SCORES, "a causal window reaches ahead too: |p - j| < W",
           seen(lambda p, j, of, right: right | ((j > p) & (j - p < of["window"])), where=lambda of: windowed(of) and of["causal"])),
+    Fault("window_of_all_not_causal", SCORES, "keys ahead are visible where the window holds all keys",
+          given(causal=lambda of: of["causal"] and not (windowed(of) and of["window"] >= of["k"].shape[2]))),
     Fault("window_in_blocks", SCORES, "all queries of a block of W / 2 see the same keys, those around the block", seen(in_blocks, where=lambda of: windowed(of) and of["global_tokens"] == 0)),
     Fault("window_strict", SCORES, "|p - j| < W / 2 instead of <=", seen(lambda p, j, of, right: right & ((2 * abs(p - j) != of["window"]) | (j < of["global_tokens"]) | (p < of["global_tokens"])), where=both_sides)),
     Fault("window_on_each_side", SCORES, "W keys on each side instead of W / 2", seen(lambda p, j, of, right: right | (abs(p - j) <= of["window"]), where=both_sides)),
@@ -595,6 +622,7 @@ FAULTS = (
           output(lambda found, values, scores: np.mean([part for part, _ in partial(found, values, 5)], axis=0))),
     Fault("output_not_rescaled", OUTPUT, "an online softmax does not rescale its output when the largest score grows", output(not_rescaled(sums=False))),
     Fault("sum_not_rescaled", OUTPUT, "an online softmax does not rescale its sum when the largest score grows", output(not_rescaled(sums=True))),
+    Fault("block_unseen_is_nan", OUTPUT, "an online softmax over blocks of four keys gives NaN where nothing of the first block is seen", output(unguarded_blocks)),
     Fault("dropout_scale", OUTPUT, "the output is divided by 1 - 0.1, as dropout does in training", output(lambda found, values, scores: found @ values / 0.9)),
     Fault("sinks_added_to_output", OUTPUT, "the sinks are added to the output", with_sink_added),
     # --- gradients
@@ -603,6 +631,8 @@ FAULTS = (
     Fault("row_term_missing", DQ, "the term of the row, sum(output * cotangent), is missing in the gradient of the scores", gradient(lambda p, dp, out, cotangent: p * dp)),
     Fault("row_term_added", DQ, "the term of the row is added", gradient(lambda p, dp, out, cotangent: p * (dp + (cotangent * out).sum(-1, keepdims=True)))),
     Fault("row_term_of_cotangent", DQ, "the term of the row is sum(cotangent)", gradient(lambda p, dp, out, cotangent: p * (dp - cotangent.sum(-1, keepdims=True)))),
+    Fault("nan_gradient_where_nothing_seen", DQ, "the gradient of a query that sees nothing is NaN",
+          gradient(lambda p, dp, out, c: np.where(p.any(-1, keepdims=True), p * (dp - (c * out).sum(-1, keepdims=True)), np.nan))),
     Fault("mask_missing_backward", DQ, "the gradients compute probabilities again, without the mask", unmasked_backward),
     Fault("cap_slope_missing", DQ, "the derivative of the soft cap is missing", wrap(cap_slope=lambda _: lambda scores, c: np.ones_like(scores))),
     Fault("last_head_of_group", DK, "dk and dv of the last query head of a group instead of the sum", summed(lambda x: x[:, :, -1])),
@@ -619,5 +649,7 @@ FAULTS = (
     Fault("cap_0_is_none", REFUSED, "a soft cap of 0 is none", accepting("soft cap", without("soft_cap"))),
     Fault("grouped_heads_refused", (), "fewer key heads than query heads are refused", raising(lambda of: of["q"].shape[1] != of["k"].shape[1], "mat1 and mat2 shapes cannot be multiplied")),
     Fault("lengths_must_agree", (), "other numbers of queries than of keys are refused", raising(lambda of: of["q"].shape[2] != of["k"].shape[2], "query and key must have the same length")),
+    Fault("window_1_refused", (), "a window of one key is refused, as a step of window // 2 is 0",
+          raising(lambda of: of["window"] == 1, "range() arg 3 must not be zero")),
     Fault("sizes_of_16_only", (), "widths that are no multiple of 8 are refused", raising(lambda of: of["q"].shape[3] % 8, "head_dim must be a multiple of 8")),
 )  # fmt: skip

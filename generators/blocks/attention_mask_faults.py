@@ -167,6 +167,31 @@ def added_fill(fill: float) -> Change:
     return applied(lambda scores, kept, added: scores + added + np.where(kept, 0, fill))
 
 
+def ahead(scores: Array) -> Array:
+    """Say which keys are ahead of a query, the queries being the last S of T tokens, (S, T)."""
+    S, T = scores.shape[-2:]
+    return np.arange(T) > np.arange(S)[:, None] + T - S
+
+
+def causal_without_mask(plain: Any) -> None:
+    """Hide the keys ahead where no mask is given."""
+    scores, apply, right = plain.attention_scores, plain.apply_mask, plain.softmax
+    state: dict[str, bool] = {}
+
+    def attention_scores(q: Array, k: Array) -> Array:
+        state["masked"] = False
+        return scores(q, k)
+
+    def apply_mask(found: Array, kept: Array, added: Array) -> Array:
+        state["masked"] = True
+        return apply(found, kept, added)
+
+    def softmax(found: Array) -> Array:
+        return right(found if state["masked"] else np.where(ahead(found), -np.inf, found).astype(found.dtype))
+
+    plain.attention_scores, plain.apply_mask, plain.softmax = attention_scores, apply_mask, softmax
+
+
 # --- the softmax and after -------------------------------------------------------------------------------------------
 
 
@@ -295,6 +320,23 @@ def raising(kind: str) -> Change:
     return wrap(kept_keys=replacement)
 
 
+def more_axes_refused(plain: Any) -> None:
+    """Raise for masks of three and four axes."""
+    right = plain.four_axes
+
+    def four_axes(mask: Array, axes: str) -> Array:
+        if mask.ndim > 2:
+            raise ValueError("The expanded size of the tensor must match the existing size")
+        return right(mask, axes)
+
+    plain.four_axes = four_axes
+
+
+def input_returned(right: Any) -> Any:
+    """Return the queries as the output."""
+    return lambda q, k, v, mask=None, **given: right(q, k, v, mask, **given) | {"output": q.copy()}
+
+
 FAULTS = (
     # --- what a mask means
     Fault("mask_ignored", SCORES, "the mask is ignored", applied(lambda scores, kept, added: scores)),
@@ -344,12 +386,20 @@ FAULTS = (
     Fault("filled_with_minus_10", SCORES, "scores of dropped keys are set to -10, which leaks", filled(-10.0)),
     Fault("minus_10_added", SCORES, "-10 is added to the scores of dropped keys, which leaks", added_fill(-10.0)),
     Fault("minus_infinity_times_0", SCORES, "(1 - mask) * -inf is NaN where a key is kept", applied(lambda scores, kept, added: scores + added + (1 - kept.astype(scores.dtype)) * -np.inf)),
+    Fault("causal_instead_of_mask", SCORES, "where a mask is given attention is causal instead, whatever the mask holds",
+          applied(lambda scores, kept, added: np.where(ahead(scores), -np.inf, scores))),
+    Fault("causal_beside_mask", SCORES, "keys ahead are hidden too where a mask is given",
+          applied(lambda scores, kept, added: np.where(kept & ~ahead(scores), scores + added, -np.inf))),
+    Fault("causal_without_mask", PROBABILITIES, "attention is causal where no mask is given", causal_without_mask),
+    Fault("mask_of_first_block", SCORES, "keys come in two blocks, and the first half of the mask is used for both",
+          kept_as(lambda kept: kept[..., np.arange(kept.shape[-1]) % -(-kept.shape[-1] // 2)])),
     # --- the softmax and after
     Fault("masked_after_softmax", PROBABILITIES, "the softmax is of all keys, dropped ones are set to 0 after it, and the rest is not divided by its sum",
           of_unmasked(lambda scores, kept, right: right(scores) * kept)),
     Fault("dropped_keys_in_denominator", PROBABILITIES, "dropped keys count in the softmax's denominator with the score 0",
           softmax(lambda scores: np.nan_to_num(exponentials(scores) / (exponentials(scores).sum(-1, keepdims=True) + np.isneginf(scores).sum(-1, keepdims=True) * np.exp(-scores.max(-1, keepdims=True)))))),
     Fault("softmax_over_queries", PROBABILITIES, "the softmax is over the queries", softmax(lambda scores: np.nan_to_num(unguarded(scores, -2)))),
+    Fault("input_returned", ("output",), "the queries are returned where attention failed and the error was caught", wrap(attention_mask=input_returned)),
     # --- a query that keeps no key
     Fault("nan_where_all_dropped", PROBABILITIES, "a query that keeps no key gets NaN", softmax(unguarded)),
     Fault("mean_where_all_dropped", PROBABILITIES, "a query that keeps no key gets the mean of the values, as the least number gives", dropped_rows(lambda scores, keys: np.full(scores.shape, 1 / len(keys)))),
@@ -365,5 +415,6 @@ FAULTS = (
     Fault("entries_accepted", REFUSED, "entries of another type are taken as they are", accepting("entries", computed=True)),
     Fault("nan_accepted", REFUSED, "NaN and +inf in an additive mask are computed with", accepting("hold", computed=True)),
     Fault("additive_refused", (), "additive masks are refused", raising("additive")),
+    Fault("more_axes_refused", (), "masks of three or four axes are refused", more_axes_refused),
     Fault("integers_refused", (), "integer masks are refused", raising("int_keep")),
 )  # fmt: skip
