@@ -196,7 +196,7 @@ def decimal_row(given: Given, row: int) -> list[float]:
 
 
 def in_range(given: Given, golden: Goldens) -> tuple[Array, Array] | None:
-    """Return how far cuts are from what they cut, as a part of what is asked, no more than 1, and 1."""
+    """Return how far cuts are from what they cut, as a part of what is asked, where less than 1, and 1."""
     if not golden or given["logits"].shape[1] < 2 or not len(given["logits"]):
         return None
     seen, made = histories(given)
@@ -210,9 +210,8 @@ def clearance(penalised: Array, scaled: Array, of: Mapping[str, float]) -> float
     if of["temperature"] == 0:
         return gap(penalised, penalised == penalised.max(), flat)
     parts, left = [np.inf], left_by_top_k(scaled, of["top_k"])
-    untouched = all(of[name] == value for name, value in {"temperature": 1, "repetition_penalty": 1}.items()) and not (
-        of["presence_penalty"] or of["frequency_penalty"]
-    )  # and so exact
+    usual = {"temperature": 1, "repetition_penalty": 1, "presence_penalty": 0, "frequency_penalty": 0}
+    untouched = all(of[name] == value for name, value in usual.items())  # and so exact
     if of["top_k"] and not untouched:
         parts.append(gap(scaled, left, flat))
     if of["top_p"] < 1:
@@ -230,7 +229,7 @@ def clearance(penalised: Array, scaled: Array, of: Mapping[str, float]) -> float
     return float(min(parts))
 
 
-def gap(scaled: Array, inside: Array, flat: bool) -> float:  # noqa: FBT001 - of logits that float32 alone tells apart
+def gap(scaled: Array, inside: Array, flat: bool) -> float:
     """Return the distance of the logits on both sides of a cut, as a part of what is asked."""
     outside = scaled[~inside & (scaled > -np.inf)]
     if not outside.size:

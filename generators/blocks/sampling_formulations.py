@@ -373,7 +373,7 @@ def probabilities_alone(plain: Any) -> None:
         return {"probabilities": right(**inputs)["probabilities"]}
 
     plain.sampling = sampling
-    plain.normalised = lambda scaled, kept: renormalised_weights(scaled, kept)
+    plain.normalised = renormalised_weights
 
 
 def renormalised_weights(scaled: Array, kept: Array) -> tuple[Array, Array]:
@@ -385,26 +385,33 @@ def renormalised_weights(scaled: Array, kept: Array) -> tuple[Array, Array]:
 
 
 FORMULATIONS = (
-    Formulation("transformers", "transformers' logits processors in storage, row by row", in_torch(transformers_rows, upcast=False), EACH_OPERATION),
-    Formulation("transformers_upcast", "the same in float32, rounded at the end", in_torch(transformers_rows, upcast=True)),
-    Formulation("vllm", "all rows at once in torch, one ascending sort, in storage", in_torch(vllm, upcast=False), EACH_OPERATION),
+    Formulation("transformers", "transformers' logits processors in storage, row by row",
+                in_torch(transformers_rows, upcast=False), EACH_OPERATION),
+    Formulation("transformers_upcast", "the same in float32, rounded at the end",
+                in_torch(transformers_rows, upcast=True)),
+    Formulation("vllm", "all rows at once in torch, one ascending sort, in storage",
+                in_torch(vllm, upcast=False), EACH_OPERATION),
     Formulation("vllm_upcast", "the same in float32, rounded at the end", in_torch(vllm, upcast=True)),
     Formulation("row_by_row", "each row alone", row_by_row),
     Formulation("in_float64", "all in float64, rounded at the end", wide_inside),
     Formulation("unique_tokens", "penalised in place, token by token", by_unique_tokens),
     Formulation("counts_by_products", "tokens counted by one-hot rows", by_products),
-    Formulation("inverse_penalty", "times the repetition penalty or its inverse", wrap(repeated=lambda _: inverse_penalty)),
-    Formulation("charged_at_once", "presence and frequency in one subtraction", wrap(charged=lambda _: charged_at_once)),
+    Formulation("inverse_penalty", "times the repetition penalty or its inverse",
+                wrap(repeated=lambda _: inverse_penalty)),
+    Formulation("charged_at_once", "presence and frequency in one subtraction",
+                wrap(charged=lambda _: charged_at_once)),
     Formulation("inverse_temperature", "times 1 / temperature", wrap(divided=lambda _: inverse_temperature)),
     Formulation("top_k_partition", "the k-th largest by a partition", wrap(of_top_k=lambda _: partitioned)),
     Formulation("top_k_by_rank", "the number of larger logits below k", wrap(of_top_k=lambda _: by_rank)),
-    Formulation("top_p_from_below", "what adds up to 1 - p from below is dropped", wrap(within=lambda _: summed_from_below)),
+    Formulation("top_p_from_below", "what adds up to 1 - p from below is dropped",
+                wrap(within=lambda _: summed_from_below)),
     Formulation("top_p_shifted", "sums shifted by one token", wrap(within=lambda _: sums_shifted)),
     Formulation("top_p_counted", "the number of sums below p, and one more", wrap(within=lambda _: counted_sums)),
     Formulation("top_p_bisection", "a threshold found by bisection, without sorting", by_bisection),
     Formulation("top_p_torch", "torch.cumsum", wrap(within=lambda _: in_torch_cumsum)),
     Formulation("sorted_once", "all rules on one sorted row", from_largest_k),
-    Formulation("min_p_of_logits", "logits compared with the largest plus log(min_p)", wrap(of_min_p=lambda _: of_min_p_in_logits)),
+    Formulation("min_p_of_logits", "logits compared with the largest plus log(min_p)",
+                wrap(of_min_p=lambda _: of_min_p_in_logits)),
     Formulation("through_logarithm", "exp(s - logsumexp)", normalised(through_logarithm)),
     Formulation("torch_softmax", "torch.softmax and log_softmax", normalised(by_torch)),
     Formulation("exp2_pairwise", "powers of two, added as a tree", normalised(by_powers_of_two)),

@@ -2,9 +2,9 @@
 
 Repetition penalty: Keskar et al., "CTRL" (2019), section 4.1, with the sign of transformers'
 RepetitionPenaltyLogitsProcessor; presence and frequency penalties: OpenAI's, as vLLM's apply_penalties subtracts them;
-top-k: Fan et al. (2018); top-p: Holtzman et al. (2020); min-p: Nguyen et al. (2024); the order of transformers' generate.
-Computed in float32 (float64 where the logits are), and rounded once to the format of the logits. B rows, T previous
-tokens, V vocabulary.
+top-k: Fan et al. (2018); top-p: Holtzman et al. (2020); min-p: Nguyen et al. (2024); in the order of transformers'
+generate. Computed in float32 (float64 where the logits are), and rounded once to the format of the logits. B rows,
+T previous tokens, V vocabulary.
 """
 
 import numpy as np
