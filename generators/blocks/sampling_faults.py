@@ -424,7 +424,7 @@ FAULTS = (
     Fault("top_p_of_all_tokens", KEPT, "sums of probabilities among all tokens, not those that top-k left", top_p(lambda right, s, kept, p: kept & right(s, all_kept(s), p))),
     Fault("top_p_by_rank", KEPT, "what is kept by rank is not put back to its tokens", wrap(unsorted=lambda _: lambda inside, order: inside)),
     Fault("top_p_of_first_row", KEPT, "top_p of the first row for all rows", of_first_row("top_p")),
-    Fault("top_p_1_cuts_tail", KEPT, "top_p 1 is not left out: the sum is 1 before the last token", top_p(lambda right, s, kept, p: right(s, kept, np.where(p == 1, np.float32(0.99999994), p)))),
+    Fault("top_p_1_cuts_tail", KEPT, "top_p 1 is taken for 0.9999", top_p(lambda right, s, kept, p: right(s, kept, np.minimum(p, np.float32(0.9999))))),
     Fault("top_p_sum_in_bfloat16", KEPT, "probabilities are summed in bfloat16", sum_in("bfloat16")),
     Fault("top_p_before_temperature", KEPT, "top-p sees logits before the temperature", filters_before_temperature("of_top_p")),
     Fault("top_p_before_top_k", KEPT, "top-p before top-k: of all tokens, then the k largest",

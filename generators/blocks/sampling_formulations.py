@@ -4,7 +4,6 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import scipy.special
 import torch
 from transformers.generation import logits_process
 
@@ -169,7 +168,7 @@ def by_products(plain: Any) -> None:
 
 def inverse_penalty(x: Array, seen: Array, penalty: Array) -> Array:
     """Multiply with the penalty or its inverse."""
-    inverse = (1 / penalty).astype(x.dtype)
+    inverse = 1 / penalty.astype(x.dtype)
     return np.where(seen > 0, x * np.where(x < 0, penalty, inverse), x).astype(x.dtype)
 
 
@@ -298,10 +297,9 @@ def normalised(formula: Callable[[Array], tuple[Array, Array]]) -> Change:
 
 
 def through_logarithm(hidden: Array) -> tuple[Array, Array]:
-    """Subtract the logarithm of the sum of exponentials."""
-    if not len(hidden):
-        return hidden, hidden
-    logs = hidden - scipy.special.logsumexp(hidden, axis=1, keepdims=True).astype(hidden.dtype)
+    """Exponentiate what is left without the maximum and the logarithm of the sum."""
+    shifted = hidden - hidden.max(1, keepdims=True)
+    logs = shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
     return np.exp(logs), logs
 
 
@@ -412,7 +410,7 @@ FORMULATIONS = (
     Formulation("sorted_once", "all rules on one sorted row", from_largest_k),
     Formulation("min_p_of_logits", "logits compared with the largest plus log(min_p)",
                 wrap(of_min_p=lambda _: of_min_p_in_logits)),
-    Formulation("through_logarithm", "exp(s - logsumexp)", normalised(through_logarithm)),
+    Formulation("through_logarithm", "exp(s - max - log(sum))", normalised(through_logarithm)),
     Formulation("torch_softmax", "torch.softmax and log_softmax", normalised(by_torch)),
     Formulation("exp2_pairwise", "powers of two, added as a tree", normalised(by_powers_of_two)),
     Formulation("sums_in_order", "added from the first to the last", normalised(in_order)),
