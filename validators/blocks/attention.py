@@ -201,6 +201,7 @@ LARGE = (
     ),
 )
 LONG = (
+    case("length-59", "an odd length, grouped heads", (1, 6, 2, 8, 59, 9, 5), last=8, causal=True),
     case("length-97", "an odd length, window of 16", (1, 3, 1, 9, 97, 8, 7), last=9, causal=True, window=16),
     case("length-111", "an odd length, slopes", (1, 5, 5, 7, 111, 8, 6), last=7, given=["slopes"], causal=True),
     case("length-128", "capped", (1, 4, 2, 9, 128, 8, 7), last=9, causal=True, soft_cap=3.0),

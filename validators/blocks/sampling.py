@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from karat import Case, Checkpoint, Dyadic, Integers, Literal, Property, Recipe, Suite
+from karat import Case, Checkpoint, Dyadic, Integers, Literal, Property, Recipe, Suite, rows_apart
 
 ABOUT = """\
 A py: candidate is a function
@@ -346,11 +346,6 @@ REFUSALS = (
 Arrays = Mapping[str, Any]
 
 
-def rows_reversed(inputs: Arrays) -> dict[str, Any]:
-    """Return the inputs with the rows in reverse order."""
-    return {name: array[::-1].copy() for name, array in inputs.items()}
-
-
 def vocabulary_reversed(inputs: Arrays) -> dict[str, Any]:
     """Return the inputs with the vocabulary in reverse order; where nothing counts, tokens stay."""
     V = inputs["logits"].shape[1]
@@ -358,13 +353,10 @@ def vocabulary_reversed(inputs: Arrays) -> dict[str, Any]:
 
 
 PROPERTIES = (
-    Property(
-        "rows-apart",
-        "a row depends on itself alone",
+    rows_apart(
         ("padding", "filters", "everything", "banned"),
         "probabilities",
-        rows_reversed,
-        lambda first, second, _: (second["probabilities"], first["probabilities"][::-1]),
+        ("logits", "tokens", "lengths", "prompt_lengths", *OFF),
     ),
     Property(
         "order-of-tokens",
