@@ -160,7 +160,8 @@ def in_decimal(given: Given, golden: Goldens) -> tuple[Array, Array, Array] | No
     """Return the probabilities, and those computed in decimal arithmetic of 40 digits, in small cases."""
     if not golden or not golden["kept"].size or golden["kept"].shape[1] > 100:
         return None
-    return golden["probabilities"], np.array([decimal_row(given, row) for row in range(len(golden["kept"]))]), 1e-13
+    wanted = np.array([decimal_row(given, row) for row in range(len(golden["kept"]))])
+    return golden["probabilities"], wanted, 1e-13 * wanted
 
 
 def decimal_row(given: Given, row: int) -> list[float]:

@@ -261,7 +261,7 @@ def ascending_sum(ranked: Array, p: Array) -> Array:
     return np.cumsum(ranked[:, ::-1], axis=1)[:, ::-1] <= p
 
 
-def sum_in(dtype: str) -> Callable[[Array, Array], Array]:
+def sum_in(dtype: str) -> Change:
     """Return a rule that adds probabilities one after the other in the format `dtype`."""
     number = np.dtype(dtype)
 

@@ -45,10 +45,11 @@ and returns, in this order of computation,
   log_probabilities   (B, V) storage: their natural logarithms; -inf elsewhere
 Under bfloat16 and float16 every operation may be rounded to storage, 1 / temperature and the logarithm of the sum of
 exponentials too. Under the contracts that round once, no checkpoint starts from the rounded one before it.
-This is the order of transformers' generate, which has no presence and frequency penalties; these are as in vLLM, whose
-min-p, however, comes before top-k. A candidate that does not hold all of it lists the rest in UNSUPPORTED, one that has
-probabilities alone: UNSUPPORTED = ["penalised_logits", "greedy_token", "scaled_logits", "kept", "number_kept",
-"log_probabilities"]. One that takes a parameter for all rows is called row by row.
+This is the order of transformers' generate, which has no presence and frequency penalties; these come where vLLM's
+apply_penalties has them. Others order the rules otherwise.
+A candidate that does not hold all of it lists the rest in UNSUPPORTED, one that has probabilities alone: UNSUPPORTED =
+["penalised_logits", "greedy_token", "scaled_logits", "kept", "number_kept", "log_probabilities"]. One that takes a
+parameter for all rows is called row by row.
 
 Ties: kept and the two integers are exact. No cut of any case is decided by rounding: between a cut and the logits on
 both sides of it lie several roundings of the coarsest format, and sums of probabilities stay 0.03 away from p (in
@@ -235,7 +236,7 @@ LONG_TOKENS = ((39958, 3, 40008, 39998, 39958), (39971, 40007, 39949, 5, 40007))
 
 
 def flat() -> NDArray[Any]:
-    """Return logits (2, 1021) that are all different, by turns all but three numbers of 8 bits from 0.25 to 4."""
+    """Return logits (2, 1021), all different: the numbers of 8 bits from 0.25 to 4 and their negatives, but three."""
     sizes = np.outer(2.0 ** np.arange(-9, -5), np.arange(128, 256)).reshape(-1)  # (512,)
     places = np.argsort(Integers((2, 1024), "sampling/flat/places", 0, 1 << 30).draw(), axis=1, kind="stable")
     return np.concatenate([sizes, -sizes])[places][:, :1021]
@@ -347,7 +348,7 @@ Arrays = Mapping[str, Any]
 
 
 def vocabulary_reversed(inputs: Arrays) -> dict[str, Any]:
-    """Return the inputs with the vocabulary in reverse order; where nothing counts, tokens stay."""
+    """Return the inputs with the vocabulary in reverse order."""
     V = inputs["logits"].shape[1]
     return {**inputs, "logits": inputs["logits"][:, ::-1].copy(), "tokens": V - 1 - inputs["tokens"]}
 
@@ -361,7 +362,7 @@ PROPERTIES = (
     Property(
         "order-of-tokens",
         "the order of the vocabulary does not matter",
-        ("repetition", "top-p", "filters", "everything"),
+        ("repetition", "top-p", "min-p", "filters"),
         "probabilities",
         vocabulary_reversed,
         lambda first, second, _: (second["probabilities"], first["probabilities"][:, ::-1]),
