@@ -45,8 +45,11 @@ def sampling(logits: torch.Tensor, tokens: torch.Tensor, **of_row: torch.Tensor)
     scaled = torch.where(temperature == 0, penalised, penalised * inverse)  # (B, V)
     greedy, kept = (torch.from_numpy(array) for array in decided(arrays_of(given)))  # (B,), (B, V)
     hidden = scaled.masked_fill(~kept, -torch.inf)  # (B, V)
-    shifted = hidden - hidden.amax(1, keepdim=True)  # (B, V)
-    total = torch.exp(shifted).sum(1, keepdim=True)  # (B, 1)
+    top = hidden.amax(1, keepdim=True)  # (B, 1)
+    shifted = hidden - top  # (B, V)
+    logarithm = torch.log(torch.exp(shifted).sum(1, keepdim=True))  # (B, 1)
+    # Some subtract top + logarithm from the logits, others the logarithm from what is shifted: any order will do.
+    terms = torch.stack([shifted, top.expand_as(shifted), -top.expand_as(shifted), -logarithm.expand_as(shifted)])
     return {
         "penalised_logits": penalised,
         "greedy_token": greedy,
@@ -54,7 +57,7 @@ def sampling(logits: torch.Tensor, tokens: torch.Tensor, **of_row: torch.Tensor)
         "kept": kept,
         "number_kept": kept.sum(1),
         "probabilities": torch.softmax(hidden, 1),
-        "log_probabilities": shifted - torch.log(total),  # torch's own rounds the sum to bfloat16 too
+        "log_probabilities": terms.sum(0),  # torch's own rounds the logarithm of the sum to bfloat16 too
     }
 
 

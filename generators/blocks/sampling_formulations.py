@@ -303,6 +303,13 @@ def through_logarithm(hidden: Array) -> tuple[Array, Array]:
     return np.exp(logs), logs
 
 
+def of_logsumexp(hidden: Array) -> tuple[Array, Array]:
+    """Subtract the logsumexp, which loses the digits that the logits have beyond it."""
+    top = hidden.max(1, keepdims=True)
+    logs = hidden - (top + np.log(np.exp(hidden - top).sum(1, keepdims=True)))
+    return np.exp(logs), logs
+
+
 def by_torch(hidden: Array) -> tuple[Array, Array]:
     """Take both from torch."""
     x = torch.from_numpy(hidden)
@@ -411,6 +418,7 @@ FORMULATIONS = (
     Formulation("min_p_of_logits", "logits compared with the largest plus log(min_p)",
                 wrap(of_min_p=lambda _: of_min_p_in_logits)),
     Formulation("through_logarithm", "exp(s - max - log(sum))", normalised(through_logarithm)),
+    Formulation("of_logsumexp", "exp(s - logsumexp(s))", normalised(of_logsumexp)),
     Formulation("torch_softmax", "torch.softmax and log_softmax", normalised(by_torch)),
     Formulation("exp2_pairwise", "powers of two, added as a tree", normalised(by_powers_of_two)),
     Formulation("sums_in_order", "added from the first to the last", normalised(in_order)),
