@@ -456,6 +456,8 @@ class NullCandidate:
             values = _finite(golden)
             spread = values.std() or 1 + abs(values.mean())
             wrong = (values.mean() + 10 * spread * random.standard_normal(golden.shape)).astype(golden.dtype)
+            if golden.dtype == np.bool_:
+                wrong = random.random(golden.shape) < 0.5
         elif self.kind == "permuted":
             wrong = np.roll(golden, 1)
         else:

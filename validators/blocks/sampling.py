@@ -214,9 +214,10 @@ def banned() -> NDArray[Any]:
 
 
 def nearly_tied() -> NDArray[Any]:
-    """Return logits (4, 24) whose largest is penalised down to nearly the next: see `near-ties`."""
+    """Return logits (4, 24) whose largest, another in each row, is penalised down to nearly the next: `near-ties`."""
     logits = np.minimum(drawn("near-ties", 4, 24), 2)
-    logits[:, 7], logits[:, 16] = (5.0, 5.0625, 5.125, 5.1875), (4.21875, 4.25, 4.3125, 4.375)
+    logits[range(4), (7, 3, 12, 20)] = 5.0, 5.0625, 5.125, 5.1875
+    logits[range(4), (16, 9, 1, 14)] = 4.21875, 4.25, 4.3125, 4.375
     return logits
 
 
@@ -298,7 +299,7 @@ CASES = (
     case("flat", "1,021 tokens about as likely, of which the last 61 are compared: sums of p need float32",
          written(flat()), 3, top_p=(0.8125, 0.6875), temperature=(1.25, 1.75), keep=61, contracts=FINE),
     case("near-ties", "penalised logits that tie by rounding", written(nearly_tied()), 3, tie=True,
-         tokens=Literal(((7, 7, 1), (7, 2, 7), (0, 7, 5), (7, 9, 7))), repetition_penalty=1.1875),
+         tokens=Literal(((7, 7, 1), (3, 2, 3), (0, 12, 5), (20, 9, 20))), repetition_penalty=1.1875),
     case("one-token", "a vocabulary of one", written(drawn("one-token", 5, 1)), 3, temperature=1.5, top_p=0.5,
          repetition_penalty=1.25),
     case("no-rows", "nothing to do", Dyadic((0, 7), "sampling/no-rows/logits", -4), 5),
