@@ -458,6 +458,7 @@ class NullCandidate:
             wrong = (values.mean() + 10 * spread * random.standard_normal(golden.shape)).astype(golden.dtype)
             if golden.dtype == np.bool_:
                 wrong = random.random(golden.shape) < 0.5
+                wrong = ~golden if np.array_equal(wrong, golden) else wrong  # of few elements
         elif self.kind == "permuted":
             wrong = np.roll(golden, 1)
         else:
