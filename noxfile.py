@@ -65,8 +65,8 @@ def bare(session: nox.Session) -> None:
     session.run("python", "-c", absent)
     session.run("karat", "check", "py:candidates/plain", "--contract", "float32")
     # The session `tests` tries all contracts; here it is enough that nothing needs torch.
-    half = ("--contract", "bfloat16")
-    session.run("pytest", "-q", *WORKERS, "tests/conformance/test_conformance.py", *half, env=OFFLINE)
+    coarse = ("--contract", "bfloat16")
+    session.run("pytest", "-q", *WORKERS, "tests/conformance/test_conformance.py", *coarse, env=OFFLINE)
 
 
 @nox.session
