@@ -136,6 +136,14 @@ def test_a_case_in_a_line_has_what_differs():
     ]
 
 
+def test_a_parameter_that_only_some_cases_have_is_told_with_them():
+    """Its one value is that of the cases that have it, not of all."""
+    points = (Checkpoint("out", (2,)),)
+    cases = (Case("with", {}, {"scale": 2, "cap": 3.0}, points), Case("without", {}, {"scale": 2}, points))
+    lines = overview(Suite("demo", "", ("float32",), cases))
+    assert [line.split()[-1] for line in lines if line.split()[:1] in (["with"], ["without"])] == ["[cap=3.0]", "[]"]
+
+
 def test_the_plain_candidate_is_named_where_there_is_one(tmp_path):
     """The definition in NumPy is the quickest answer to most questions."""
     assert not any("plain NumPy" in line for line in overview())
