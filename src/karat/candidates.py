@@ -433,17 +433,23 @@ class NullCandidate:
         for checkpoint in request.case.checkpoints:
             if checkpoint.dtype == "refusal":
                 continue  # it answers
-            with np.errstate(invalid="ignore"):  # NaN of another golden may become an integer
-                array = self._worthless(request, checkpoint)
+            with np.errstate(all="ignore"):  # NaN of another golden may become an integer, and noise be out of range
+                array = self._in_format(request, checkpoint)
             if array is None:
                 helpless.append(checkpoint.name)
             else:
-                whole = np.zeros(checkpoint.shape, array.dtype)
-                whole[checkpoint.kept_index] = array
-                wanted = exchange.wanted_dtype(checkpoint, request.contract)
-                dtype = formats.FORMATS[wanted].dtype if wanted in formats.FORMATS else np.dtype(wanted)
-                found[checkpoint.name] = tensors.of_array(whole.astype(dtype))
+                found[checkpoint.name] = tensors.of_array(array)
         return Outputs(found, tuple(helpless))
+
+    def _in_format(self, request: Request, checkpoint: Checkpoint) -> NDArray[Any] | None:
+        """Return the whole worthless output in the format that the contract wants; None if there is none."""
+        kept = self._worthless(request, checkpoint)
+        if kept is None:
+            return None
+        whole = np.zeros(checkpoint.shape, kept.dtype)
+        whole[checkpoint.kept_index] = kept
+        wanted = exchange.wanted_dtype(checkpoint, request.contract)
+        return whole.astype(formats.FORMATS[wanted].dtype if wanted in formats.FORMATS else np.dtype(wanted))
 
     def _worthless(self, request: Request, checkpoint: Checkpoint) -> NDArray[Any] | None:
         golden = request.goldens.golden(request.case.name, checkpoint.name)

@@ -137,7 +137,7 @@ def explain(verdict: Verdict, repository: Repository, *, before: str = "") -> li
     """Return the lines that say what was found, what was allowed, where, and by which tolerance."""
     lines = [f"{verdict.name}: {verdict.status}{f' ({before})' if before else ''}"]
     statistics = verdict.statistics
-    if verdict.status != "nonfinite":
+    if verdict.status != "nonfinite" or statistics is None:  # else the text stands within a line below
         lines += [f"  {line}" for line in verdict.text.splitlines()]
     if statistics is None:
         return lines
