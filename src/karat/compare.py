@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-_BLOCK = 1 << 16  # elements: long enough to pay for the calls of NumPy, short enough for the cache
+_BLOCK = 1 << 18  # elements: long enough to pay for the calls of NumPy, short enough for the cache
 _DOT = 1 << 12  # elements: for longer ones BLAS starts threads, which cost more than they bring
 _PART = 1 << 21  # elements that one thread takes at a time
 _JOINT = 1 << 20  # elements: for fewer a table of two scales does not pay
@@ -20,13 +20,14 @@ _MOST_ROWS = 1 << 20
 _SHORTEST_ROW = 16
 _FRACTION = np.uint64((1 << 52) - 1)
 _ONE = np.uint64(1023 << 52)  # the bits of 1.0
-_EXPONENT = np.uint32(255 << 23)  # of float32
+_EXPONENT = np.int32(255 << 23)  # of float32
+_ONE_IN_BITS = 127 << 23  # 1.0 in float32
+_EIGHT = np.arange(8)
 _BELOW_ONE = np.float32(1 - 2.0**-24)
 _ROUNDED = 2.0**-20  # relative: far more than a few operations in float32 are off by
 _LARGEST_CODE = 7 * 2.0**-66  # what the float32 bits 255 << 21 stand for
 _TINY = 2.0**-140  # a variance, so that none is 0
 _NEAR_ONE = 56  # a largest sigma of 2^-56 to 2^56 leaves float32 room for sigmas 2^70 times smaller
-_ONES = np.ones(_DOT, np.float32)
 
 Floats = NDArray[np.float64]
 Singles = NDArray[np.float32]
@@ -211,15 +212,19 @@ class _Totals:
     sums: Floats = field(default_factory=lambda: np.zeros(7))
     """Of e e, e y, y y, z z, w e y, w y y, z: error e, golden y, z = e / sigma, weight w = 1 / sigma^2."""
 
+    def raise_to(self, other: _Totals) -> None:
+        """Take in the largest errors of other elements."""
+        self.max_abs = max(self.max_abs, other.max_abs)
+        self.max_rel = max(self.max_rel, other.max_rel)
+        self.max_ulp = max(self.max_ulp, other.max_ulp)
+
     def merge(self, later: _Totals) -> None:
         """Take in the totals of elements that come after those seen so far."""
         self.elements += later.elements
         self.finite += later.finite
         self.mismatched += later.mismatched
         self.nonfinite += later.nonfinite
-        self.max_abs = max(self.max_abs, later.max_abs)
-        self.max_rel = max(self.max_rel, later.max_rel)
-        self.max_ulp = max(self.max_ulp, later.max_ulp)
+        self.raise_to(later)
         if later.peak > self.peak:
             self.peak, self.worst = later.peak, later.worst
         if self.first_nonfinite < 0:
@@ -227,30 +232,51 @@ class _Totals:
         self.sums += later.sums
 
 
-@dataclass(frozen=True)
 class _Work:
     """Working arrays of one thread, for a block: allocating them anew costs more than a pass over them.
 
-    `index` is the memory of `error`, which is done with when codes are looked up: all must fit into the cache.
+    Attributes:
+        error: candidate - golden, float64.
+        index: the memory of `error`, which is done with when codes are looked up: all must fit into the cache.
+        rows: float32, of shape (3, size): error, golden, and 1 everywhere.
+        e: the first of them.
+        y: the second of them.
+        first: float32, for anything; so are `second` and `third`.
     """
 
-    error: Floats
-    index: NDArray[np.intp]
-    e: Singles
-    y: Singles
-    first: Singles
-    second: Singles
-    third: Singles
+    def __init__(self, error: Floats, rows: Singles, spare: Singles) -> None:
+        self.error, self.index = error, error.view(np.intp)
+        self.rows, self.pair, self.golden_and_ones = rows, rows[:2], rows[1:]
+        self.e, self.y = self.pair
+        self._spare = spare
+        self.first, self.second, self.third = spare
 
     @classmethod
     def of(cls, size: int) -> _Work:
         """Allocate them."""
-        error = np.empty(size)
-        return cls(error, error.view(np.intp)[:size], *np.empty((5, size), np.float32))
+        return cls(np.empty(size), np.ones((3, size), np.float32), np.empty((3, size), np.float32))
 
     def cut(self, size: int) -> _Work:
         """Return the first `size` elements of each."""
-        return self if size == self.error.size else _Work(*(array[:size] for array in vars(self).values()))
+        if size == self.error.size:
+            return self
+        return _Work(self.error[:size], self.rows[:, :size], self._spare[:, :size])
+
+
+@dataclass(frozen=True)
+class _Errors:
+    """The errors of a block, in float64: computed where they are asked for, if nothing had to be set aside."""
+
+    found: NDArray[Any]
+    y: Floats
+    error: Floats | None
+
+    def at(self, places: Any) -> tuple[Floats, Floats]:
+        """Return errors and goldens at some places."""
+        y = self.y[places]
+        if self.error is not None:
+            return self.error[places], y
+        return np.subtract(self.found[places], y, dtype=np.float64, casting="unsafe"), y
 
 
 class _Weights:
@@ -315,6 +341,7 @@ class _Plan:
         self.weights = _Weights(allowance, golden.size) if isinstance(allowance, Predicted) else None
         self.factor = self.weights.factor if self.weights else 1.0
         self.spare: list[_Work] = []
+        self.known = _Totals()  # of all threads; what is in it decides what need not be looked at, never a result
 
     # --- one block
 
@@ -322,37 +349,49 @@ class _Plan:
         """Return the totals of the part that begins at `start`."""
         totals, stop = _Totals(), min(start + self.part, self.wanted.size)
         work = self.spare.pop() if self.spare else _Work.of(min(self.block, self.wanted.size))
-        while start < stop:
-            end = min(start + self.block, stop)
-            if self.row_length > self.block:  # several blocks a row, none of two rows
-                end = min(end, (start // self.row_length + 1) * self.row_length)
-            with np.errstate(all="ignore"):  # a signalling NaN is a NaN; a candidate may be wrong by more than 1e308
+        with np.errstate(all="ignore"):  # a signalling NaN is a NaN; a candidate may be wrong by more than 1e308
+            while start < stop:
+                end = min(start + self.block, stop)
+                if self.row_length > self.block:  # several blocks a row, none of two rows
+                    end = min(end, (start // self.row_length + 1) * self.row_length)
                 self._add(totals, start, end, work.cut(end - start))
-            start = end
+                start = end
         self.spare.append(work)
         return totals
 
     def _add(self, totals: _Totals, start: int, end: int, work: _Work) -> None:
-        error, y = work.error, self.wanted[start:end].astype(np.float64, copy=False)
-        np.subtract(self.found[start:end], y, out=error, dtype=np.float64, casting="unsafe")
+        found, y = self.found[start:end], self.wanted[start:end].astype(np.float64, copy=False)
         counted = None if self.judged is None else self.judged[start:end]
         if counted is not None and counted.all():
             counted = None
         totals.elements += y.size if counted is None else int(np.count_nonzero(counted))
-        held, sums = False, list[float]()
-        if counted is None and not self.exact_zeros:
-            held, sums = self._sums(error, y, work)
-        if not sums or not math.isfinite(sums[0]):
+        held, error = True, None
+        plain = counted is None and not self.exact_zeros and self.factor == 1 and self.weights is not None
+        sums = self._sums_of_plain(found, y, work) if plain else []
+        if not sums:
+            error = np.subtract(found, y, out=work.error, dtype=np.float64, casting="unsafe")
             y, counted = self._set_aside(totals, error, y, counted, start)
             held, sums = self._sums(error, y, work)
         totals.finite += y.size if counted is None else int(np.count_nonzero(counted))
-        self._magnitudes(totals, error, y, work if held else None)
+        self._magnitudes(totals, _Errors(found, y, error), work if held else None)
         if isinstance(self.allowance, Predicted) and self.weights is not None:
-            sums += self._in_sigma(totals, self.weights, self.allowance, y, counted, start, work)
+            sums += self._in_sigma(totals, self.weights, self.allowance, y, counted, start, work, error)
         elif isinstance(self.allowance, Flat):
             allowed = np.abs(y) * self.allowance.rtol + self.allowance.atol
             self._peak(totals, np.where(error == 0, 0, np.abs(error) / allowed), 1.0, start)
         totals.sums[: len(sums)] += sums
+
+    @staticmethod
+    def _sums_of_plain(found: NDArray[Any], y: Floats, work: _Work) -> list[float]:
+        """Write error and golden in float32; return the sums of e e, e y and y y, none where float32 will not do."""
+        try:
+            with np.errstate(over="raise", under="raise"):
+                np.subtract(found, y, out=work.e, dtype=np.float64, casting="unsafe")
+                np.copyto(work.y, y, casting="same_kind")
+                sums = [*_dots(work.pair, work.e), *_dots(work.rows[1:2], work.y)]
+        except FloatingPointError:
+            return []
+        return sums if math.isfinite(sums[0]) else []
 
     def _sums(self, error: Floats, y: Floats, work: _Work) -> tuple[bool, list[float]]:
         """Write error and golden in float32; return whether it holds them, and the sums of e e, e y and y y."""
@@ -362,19 +401,19 @@ class _Plan:
                 _narrow(error, self.factor, work.e)
                 _narrow(y, self.factor, work.y)
                 held = True
-                products = _dot(work.e, work.e), _dot(work.e, work.y), _dot(work.y, work.y)
+                products = *_dots(work.pair, work.e), *_dots(work.rows[1:2], work.y)
                 return held, [product / self.factor / self.factor for product in products]
         except FloatingPointError:
             if not held:
                 _narrow(error, self.factor, work.e)
                 _narrow(y, self.factor, work.y)
-        return held, [_dot(error, error), _dot(error, y), _dot(y, y)]
+        return held, [*_dots(np.stack([error, y]), error), *_dots(y[None], y)]
 
     def _set_aside(
         self, totals: _Totals, error: Floats, y: Floats, counted: NDArray[np.bool_] | None, start: int
     ) -> tuple[Floats, NDArray[np.bool_] | None]:
         """Judge what is not judged by its size, and make its error 0; return the golden and which elements remain."""
-        if not math.isfinite(_dot(error, error)):
+        if not math.isfinite(*_dots(error[None], error)):
             counted = self._set_nonfinite_aside(totals, y, counted, start)
         if counted is not None:
             y = np.where(counted, y, 0)
@@ -409,33 +448,41 @@ class _Plan:
                 totals.peak, totals.worst = math.inf, start + int(largest)
             error[leaks] = 0
 
-    def _magnitudes(self, totals: _Totals, error: Floats, y: Floats, work: _Work | None) -> None:
-        """Find the largest errors: in float64, of the elements that by their values in float32 may have them."""
+    def _magnitudes(self, totals: _Totals, errors: _Errors, work: _Work | None) -> None:
+        """Find the largest errors: in float64, of the elements that by their values in float32 may have them.
+
+        Those that are smaller than what another part of the arrays is known to have need not be found.
+        """
         if work is None:
-            totals.max_abs = max(totals.max_abs, float(np.abs(error).max()))
-            self._quotients(totals, error, y)
+            totals.max_abs = max(totals.max_abs, float(np.abs(errors.at(slice(None))[0]).max()))
+            self._quotients(totals, errors, np.arange(errors.y.size))
             return
         magnitude = np.abs(work.e, out=work.first)
         largest = float(magnitude.max())
         if largest == 0:
             return
-        if largest * (1 + _ROUNDED) > totals.max_abs * self.factor:
+        if largest * (1 + _ROUNDED) > self.known.max_abs * self.factor:
+            error, _ = errors.at((magnitude >= largest * (1 - _ROUNDED)).nonzero()[0])
             totals.max_abs = max(totals.max_abs, float(np.abs(error).max()))
         # The power of two at the golden or, where rounding may have gone up to it, the one below.
-        power = np.multiply(work.y, _BELOW_ONE, out=work.second).view(np.uint32)
+        power = np.multiply(work.y, _BELOW_ONE, out=work.second).view(np.int32)
         power &= _EXPONENT
-        # The error in such powers is no less than the relative error, nor than that in units in the last place.
-        magnitude /= work.second
-        known = min(totals.max_rel, totals.max_ulp / self.ulp_scale)
-        larger = (magnitude > known * (1 - _ROUNDED)).nonzero()[0]
-        if larger.size > y.size // 8:
-            self._quotients(totals, error, y)
-        elif larger.size:
-            self._quotients(totals, error[larger], y[larger])
+        # The error in such powers, which is no less than the relative error, nor than that in units in the last place:
+        # bits of floating-point numbers are in the order of the numbers, and exponents subtract.
+        quotient = np.subtract(magnitude.view(np.int32), power, out=power)
+        known = np.float32(min(self.known.max_rel, self.known.max_ulp / self.ulp_scale) * (1 - _ROUNDED))
+        larger = quotient > int(known.view(np.int32)) - _ONE_IN_BITS
+        places = _places(larger)
+        if places.size > magnitude.size // 8:  # also where both error and golden are 0
+            places = _places(np.logical_and(larger, magnitude, out=larger))
+        if places.size:
+            self._quotients(totals, errors, places)
+        self.known.raise_to(totals)
 
-    def _quotients(self, totals: _Totals, errors: Floats, goldens: Floats) -> None:
-        for start in range(0, errors.size, _DOT):  # no longer, lest memory be mapped and unmapped for each quotient
-            self._quotients_of_few(totals, np.abs(errors[start : start + _DOT]), np.abs(goldens[start : start + _DOT]))
+    def _quotients(self, totals: _Totals, errors: _Errors, places: NDArray[np.intp]) -> None:
+        for start in range(0, places.size, _DOT):  # no longer, lest memory be mapped and unmapped for each quotient
+            error, y = errors.at(places[start : start + _DOT])
+            self._quotients_of_few(totals, np.abs(error), np.abs(y))
 
     def _quotients_of_few(self, totals: _Totals, error: Floats, y: Floats) -> None:
         largest = float((error / y).max())
@@ -464,28 +511,29 @@ class _Plan:
         counted: NDArray[np.bool_] | None,
         start: int,
         work: _Work,
+        error: Floats | None,
     ) -> list[float]:
         """Judge by sigma, in float32; return the sums of z z, w e y, w y y and z."""
         cut, share = slice(start, start + y.size), work.e
         if allowance.interval is not None:
             share = work.second
-            _narrow(self._outside(allowance.interval, y, cut, work.error), self.factor, share)
+            _narrow(self._outside(allowance.interval, y, cut, work.e if error is None else error), self.factor, share)
         weight = weights.of(cut, work)  # and the error in float64 is no more
         if allowance.interval is not None:
             share *= weight
             rounding = (np.square(allowance.last_relative * y) + allowance.last_floor**2) * self.factor**2
             weight /= np.sqrt(1 + rounding * np.square(weight, dtype=np.float64)).astype(np.float32)
-        np.multiply(work.e, weight, out=work.e)  # error / sigma
-        np.multiply(work.y, weight, out=work.y)  # golden / sigma
+        np.multiply(work.pair, weight, out=work.pair)  # error / sigma and golden / sigma
         self._peak(totals, np.abs(share, out=weight), allowance.max_sigma, start)
         rows = share.reshape(-1, self.row_length) if self.row_length <= self.block else share.reshape(1, -1)
         place = slice(start // self.row_length, start // self.row_length + rows.shape[0])
         sums = _row_squares(rows)
         self.row_sums[place] += sums
         self.row_counts[place] += rows.shape[1] if counted is None else counted.reshape(rows.shape).sum(1)
-        return [float(np.add.reduce(sums, dtype=np.float64)), _dot(work.e, work.y), _dot(work.y, work.y), _sum(work.e)]
+        product, sum_of_errors = _dots(work.golden_and_ones, work.e)
+        return [float(np.add.reduce(sums, dtype=np.float64)), product, *_dots(work.rows[1:2], work.y), sum_of_errors]
 
-    def _outside(self, interval: tuple[Floats, Floats], y: Floats, cut: slice, error: Floats) -> Floats:
+    def _outside(self, interval: tuple[Floats, Floats], y: Floats, cut: slice, error: NDArray[Any]) -> Floats:
         """Return the distance from the golden to what rounds to the candidate's value, signed as the error."""
         found = np.ascontiguousarray(self.found[cut])
         bits = found.view(f"u{found.dtype.itemsize}")
@@ -584,6 +632,14 @@ def _index(codes: tuple[NDArray[np.uint8], ...], cut: slice, work: _Work) -> NDA
     return work.index
 
 
+def _places(flags: NDArray[np.bool_]) -> NDArray[np.intp]:
+    """Return where flags are True, and some places beside them: looking at eight at a time is five times as fast."""
+    if flags.size % 8:
+        return flags.nonzero()[0]
+    eights = flags.view(np.uint64).nonzero()[0]
+    return (8 * eights[:, None] + _EIGHT).reshape(-1)
+
+
 def _threads() -> int:
     """Return how many threads to use."""
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -594,23 +650,21 @@ def _narrow(values: Floats, factor: float, out: Singles) -> None:
     np.copyto(out, values if factor == 1 else values * factor, casting="same_kind")
 
 
-def _dot(first: NDArray[Any], second: NDArray[Any]) -> float:
-    """Return the sum of products of two arrays of one length."""
-    whole = first.size // _DOT * _DOT
-    rows = np.vecdot(first[:whole].reshape(-1, _DOT), second[:whole].reshape(-1, _DOT)).tolist()
-    return math.fsum(rows) if whole == first.size else math.fsum([*rows, float(first[whole:] @ second[whole:])])
-
-
-def _sum(values: Singles) -> float:
-    """Return the sum of an array."""
-    whole = values.size // _DOT * _DOT
-    rows = np.vecdot(values[:whole].reshape(-1, _DOT), _ONES[:_DOT]).tolist()
-    return math.fsum(rows) + float(values[whole:] @ _ONES[: values.size - whole])
+def _dots(several: NDArray[Any], one: NDArray[Any]) -> list[float]:
+    """Return the sums of products of each of several arrays with one: of shapes (k, n) and (n,)."""
+    whole = one.size // _DOT * _DOT
+    parts = np.vecdot(several[:, :whole].reshape(len(several), -1, _DOT), one[:whole].reshape(-1, _DOT)).tolist()
+    if whole == one.size:
+        return [math.fsum(part) for part in parts]
+    rest = (several[:, whole:] @ one[whole:]).tolist()
+    return [math.fsum([*part, last]) for part, last in zip(parts, rest, strict=True)]
 
 
 def _row_squares(rows: Singles) -> NDArray[Any]:
     """Return the sum of squares of each row."""
-    return np.vecdot(rows, rows) if rows.shape[1] <= _DOT else np.array([_dot(row, row) for row in rows])
+    if rows.shape[1] <= _DOT:
+        return np.vecdot(rows, rows)
+    return np.array([sum_of_squares for row in rows for sum_of_squares in _dots(row[None], row)])
 
 
 def _cosine(product: float, first: float, second: float) -> float:
