@@ -43,6 +43,7 @@ _CERTAIN = 0.99
 """Part of the error from which on a catalogued fault is the whole story: where it shows is no news then."""
 _MOST_NAMES = 3
 _OF_PLACES = ("zeros", "part")
+_OF_ALL = ("scale", "offset")
 _OF_A_PART = (*_OF_PLACES, "grid", "leak")
 
 
@@ -75,7 +76,26 @@ def explain(request: Request, verdict: Verdict, outcome: Outputs, tolerances: To
     candidate = outcome.tensors[checkpoint.name].load()[checkpoint.kept_index].astype(np.float64)
     judged = request.case.judged_elements(checkpoint, request.arrays)
     everywhere = np.broadcast_to(True if judged is None else judged, golden.shape)
-    return tuple(explain_pattern(candidate, golden, everywhere, checkpoint.axes))
+    pattern = explain_pattern(candidate, golden, everywhere, checkpoint.axes)
+    return (*pattern, *_of_finite(request, verdict, outcome))
+
+
+def _of_finite(request: Request, verdict: Verdict, outcome: Outputs) -> list[Diagnosis]:
+    """Return what the elements are that are finite on both sides, where they are wrong too, and alike."""
+    statistics, limits = verdict.statistics, verdict.tolerance
+    if statistics is None or limits is None or statistics.mismatched == statistics.nonfinite:
+        return []
+    question = _question(request, verdict, limits, outcome)
+    both = question.judged & np.isfinite(question.candidate) & np.isfinite(question.golden)
+    if np.count_nonzero(both) < _LEAST_ELEMENTS:
+        return []
+    candidate, golden = (np.where(both, array, 0) for array in (question.candidate, question.golden))
+    found = diagnose(replace(question, candidate=candidate, golden=golden, judged=both, others={}))
+    return [
+        replace(diagnosis, text=f"what is finite on both sides {diagnosis.text}")
+        for diagnosis in found
+        if diagnosis.fault in _OF_ALL
+    ]
 
 
 def explain_later(request: Request, verdict: Verdict, outcome: Outputs, tolerances: Tolerances) -> list[Diagnosis]:

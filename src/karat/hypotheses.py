@@ -49,7 +49,7 @@ class Diagnosis:
 
     Attributes:
         fault: a catalogued one, `precision`, or `scale`, `offset`, `stale`, `axes`, `order`, `shift`, `bias`, `leak`,
-            `rounded`, `zeros`, `part` or `grid`; of infinities, `fill`, `polarity` or `unmasked`.
+            `rounded`, `zeros`, `part` or `grid`; of infinities and NaN, `fill`, `polarity`, `unmasked` or `nan`.
         strength: how much of it: the factor, the offset, the share of elements.
         uncertainty: standard error of the strength.
         text: what it is, in words.

@@ -38,11 +38,14 @@ def explain_pattern(candidate: Floats, golden: Floats, judged: Bools, axes: tupl
     """Return what makes the golden's pattern of infinities the candidate's, the most telling first, if anything does.
 
     The arrays have one shape; `axes` labels it, or is empty. A number far below all of the golden's stands for an
-    infinity: masks are often filled with one. Nothing is said of an array with NaN.
+    infinity: masks are often filled with one. Of an array with NaN only is said where they stand.
     """
+    labels = axes or tuple(f"axis {axis}" for axis in range(golden.ndim))
+    if np.isnan(candidate[judged]).any():
+        return _of_nan(np.isnan(candidate) & ~np.isnan(golden) & judged, golden, judged, labels)
     wanted = np.isinf(golden)
     finite = golden[judged & ~wanted]
-    if not (wanted & judged).any() or np.isnan(candidate[judged]).any() or np.isnan(finite).any():
+    if not (wanted & judged).any() or np.isnan(finite).any():
         return []
     low, high = float(finite.min(initial=0.0)), float(finite.max(initial=0.0))
     found = np.isinf(candidate) | (candidate < low - _FAR * (1 + high - low))
@@ -55,11 +58,55 @@ def explain_pattern(candidate: Floats, golden: Floats, judged: Bools, axes: tupl
     if np.array_equal(found[judged], ~wanted[judged]):
         text = f"dropped just where the golden keeps: what drops is taken for what keeps{filled}"
         return [Diagnosis("polarity", 1.0, 0.0, text)]
-    labels = axes or tuple(f"axis {axis}" for axis in range(golden.ndim))
     for name, text, prediction in _moved(wanted, labels):
         if np.array_equal(found[judged], prediction[judged]):
             return [Diagnosis(name, 1.0, 0.0, f"infinite where the golden would be with {text}{filled}")]
     return []
+
+
+def _of_nan(wrong: Bools, golden: Floats, judged: Bools, labels: tuple[str, ...]) -> list[Diagnosis]:
+    """Return what is said of NaN that stand where the golden has none: those whose places have something in common."""
+    number = int(np.count_nonzero(wrong))
+    if not number:
+        return []
+    if number == np.count_nonzero(judged):
+        return [Diagnosis("nan", 1.0, 0.0, "NaN everywhere")]
+    for places, text in (
+        (np.isinf(golden), "infinite: as of ∞ - ∞, or of a mask that multiplies it by 0"),
+        (golden == 0, "0: as of 0 / 0, where a softmax, a norm or a mean has nothing to sum"),
+    ):
+        if np.array_equal(wrong, places & judged):
+            return [Diagnosis("nan", number / int(np.count_nonzero(judged)), 0.0, f"NaN just where the golden is {text}")]
+    text = _whole_slices(wrong, judged, labels) or _from_one_on(wrong, judged, labels)
+    return [Diagnosis("nan", number / int(np.count_nonzero(judged)), 0.0, text)] if text else []
+
+
+def _whole_slices(wrong: Bools, judged: Bools, labels: tuple[str, ...]) -> str:
+    """Return along which axes all is NaN where one is, and at which places of the others; "" if along none."""
+    whole = tuple(
+        axis
+        for axis in range(wrong.ndim)
+        if wrong.shape[axis] > 1 and np.array_equal(wrong, wrong.any(axis, keepdims=True) & judged)
+    )
+    others = [axis for axis in range(wrong.ndim) if axis not in whole and wrong.shape[axis] > 1]
+    if not whole or not others:
+        return ""
+    places = np.argwhere(wrong.any(whole))
+    kept = [axis for axis in range(wrong.ndim) if axis not in whole]
+    first = ", ".join(f"{labels[axis]} {place}" for axis, place in zip(kept, places[0], strict=True) if axis in others)
+    seen = int(np.count_nonzero(judged.any(whole)))
+    along = " and ".join(labels[axis] for axis in whole)
+    where = " and ".join(labels[axis] for axis in others)
+    return f"NaN along all of {along} at {len(places)} of {seen} places of {where}, first {first}; no other"
+
+
+def _from_one_on(wrong: Bools, judged: Bools, labels: tuple[str, ...]) -> str:
+    """Return the axis along which all is NaN from the first NaN on: what is carried along it is; "" if there is none."""
+    for axis in range(wrong.ndim):
+        if wrong.shape[axis] > 1 and np.array_equal(wrong, np.logical_or.accumulate(wrong, axis) & judged):
+            start = int(np.flatnonzero(wrong.any(tuple(other for other in range(wrong.ndim) if other != axis)))[0])
+            return f"once NaN, NaN for all that comes after along {labels[axis]}, first at {labels[axis]} {start}"
+    return ""
 
 
 def _not_there(values: Floats, golden: float) -> Diagnosis:

@@ -303,8 +303,20 @@ def test_up_to_the_first_divergence_the_same_is_said_of_it(bench):
     assert short[0].diagnosis[0].fault == "misread"
 
 
-def test_nan_is_not_explained(bench):
-    """NaN tells nothing, nor does what follows from it."""
+def test_nan_is_told_by_its_places_alone(bench):
+    """NaN tells where it stands; what follows from it tells nothing."""
     first, *_ = masked(bench).judge({name: np.full(GOLDEN.shape, math.nan) for name in ("scores", "middle", "out")})
-    assert (first.status, first.diagnosis) == ("nonfinite", ())
+    assert first.status == "nonfinite"
+    assert [(entry.fault, entry.text) for entry in first.diagnosis] == [("nan", "NaN everywhere")]
     assert "NaN where the golden is finite" in first.text
+
+
+def test_what_is_finite_on_both_sides_is_told_beside_the_pattern(bench):
+    """A mask that is filled with a number, and all that it keeps moved: both are said."""
+    scores = np.where(np.isinf(SCORES), -1e8, SCORES - 100)
+    first, *_ = masked(bench).judge({"scores": scores})
+    assert first.status == "nonfinite"
+    assert [entry.fault for entry in first.diagnosis] == ["fill", "offset"]
+    assert first.diagnosis[1].text.startswith("what is finite on both sides equals the golden + -100")
+    right = np.where(np.isinf(SCORES), -1e8, SCORES)
+    assert [entry.fault for entry in masked(bench).judge({"scores": right})[0].diagnosis] == ["fill"]

@@ -83,13 +83,11 @@ def test_only_what_is_judged_counts():
     assert found(pattern) == []
 
 
-def test_nothing_is_said_of_another_pattern_nor_of_nan_nor_without_infinities():
+def test_nothing_is_said_of_another_pattern_nor_without_infinities():
     """No explanation is better than a wrong one."""
     pattern = DROPPED.copy()
     pattern[0, 0, 0] = ~pattern[0, 0, 0]
     assert found(pattern) == []
-    nan = np.where(DROPPED, math.nan, GOLDEN)
-    assert explain_pattern(nan, GOLDEN, EVERYWHERE, AXES) == []
     assert explain_pattern(GOLDEN, np.zeros(GOLDEN.shape), EVERYWHERE, AXES) == []
     assert explain_pattern(GOLDEN, GOLDEN, np.zeros(GOLDEN.shape, bool), AXES) == []
 
@@ -102,3 +100,63 @@ def test_kinds_are_counted_the_most_frequent_first():
     text = "2 finite where the golden is -inf; 1 NaN where the golden is finite; 1 -inf where the golden is finite"
     assert kinds_text(candidate, golden, judged) == text
     assert kinds_text(golden, golden, judged) == ""
+
+
+NUMBERS = RANDOM.standard_normal((3, 6, 5))
+
+
+def of_nan(wrong, golden=NUMBERS, judged=None):
+    """Return what is said of a candidate that is NaN where `wrong` is True and right elsewhere."""
+    judged = np.ones(golden.shape, bool) if judged is None else judged
+    entries = explain_pattern(np.where(wrong, math.nan, golden), golden, judged, AXES)
+    assert {entry.fault for entry in entries} <= {"nan"}
+    return [entry.text for entry in entries]
+
+
+def at(*index):
+    """Return True at some places of the numbers."""
+    wrong = np.zeros(NUMBERS.shape, bool)
+    wrong[index] = True
+    return wrong
+
+
+def test_nan_everywhere_is_told():
+    """A whole output of NaN has one cause."""
+    assert of_nan(at(...)) == ["NaN everywhere"]
+
+
+def test_nan_where_nothing_is_seen_is_told():
+    """0 / 0 stands where the golden is 0, ∞ - ∞ where it is infinite."""
+    empty = NUMBERS.copy()
+    empty[:, 2] = 0
+    assert of_nan(at(slice(None), 2), empty) == [
+        "NaN just where the golden is 0: as of 0 / 0, where a softmax, a norm or a mean has nothing to sum"
+    ]
+    ((text),) = of_nan(DROPPED, GOLDEN)
+    assert text.startswith("NaN just where the golden is infinite: as of ∞ - ∞")
+
+
+def test_slices_of_nan_are_told_by_their_place():
+    """A row, or all rows of a head, with the number of them and the first."""
+    assert of_nan(at(1, 4)) == [
+        "NaN along all of key at 1 of 18 places of head and query, first head 1, query 4; no other"
+    ]
+    assert of_nan(at(1)) == ["NaN along all of query and key at 1 of 3 places of head, first head 1; no other"]
+    assert of_nan(at(slice(None), slice(None), 3)) == [
+        "NaN along all of head and query at 1 of 5 places of key, first key 3; no other"
+    ]
+
+
+def test_what_is_carried_along_is_told():
+    """A state that is NaN once stays so."""
+    wrong = at(0, slice(2, None), 1) | at(2, slice(4, None), 3)
+    assert of_nan(wrong) == ["once NaN, NaN for all that comes after along query, first at query 2"]
+
+
+def test_of_nan_here_and_there_nothing_is_said():
+    """Nor of what is not judged, nor where the golden is NaN too."""
+    assert of_nan(at(0, 1, 1) | at(1, 2, 3) | at(1, 4, 0)) == []
+    unjudged = ~at(1, 2)
+    assert of_nan(at(1, 2), judged=unjudged) == []
+    golden = np.where(at(1, 2), math.nan, NUMBERS)
+    assert of_nan(at(1, 2), golden) == []
