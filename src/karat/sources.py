@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import hashlib
 import json
 import re
@@ -68,6 +69,7 @@ def with_neighbours(path: Path) -> list[Path]:
     return found
 
 
+@functools.cache  # the same modules are asked for again for each suite
 def _without_words(source: str) -> str:
     tree = ast.parse(source)
     for node in ast.walk(tree):
