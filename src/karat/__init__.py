@@ -1,6 +1,7 @@
 """karat freezes what a trusted reference computes and says whether another implementation computes the same."""
 
 from karat.inputs import Dyadic as Dyadic
+from karat.inputs import Fine as Fine
 from karat.inputs import Integers as Integers
 from karat.inputs import Literal as Literal
 from karat.inputs import Recipe as Recipe

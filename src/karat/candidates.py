@@ -391,7 +391,7 @@ class PythonCandidate:
                 self._stop(patience=0.0)
                 return answer
             if "raised" in answer:
-                return Failure("raised", answer["raised"], refuses=True)
+                return Failure("raised", answer["raised"], refuses=answer["refuses"])
             if "unsupported" in answer:
                 return Failure("unsupported", answer["unsupported"])
             return _loaded(_read(outputs), request.case)

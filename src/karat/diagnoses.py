@@ -41,6 +41,7 @@ or more between products and sums, and nearly 0 between sums and results."""
 
 _CERTAIN = 0.99
 """Part of the error from which on a catalogued fault is the whole story: where it shows is no news then."""
+_NEAR_ONE = 0.15
 _MOST_NAMES = 3
 _OF_PLACES = ("zeros", "part")
 _OF_ALL = ("scale", "offset")
@@ -141,14 +142,24 @@ def explain_mismatch(
     simple = diagnose(question)
     if certain:
         simple = [other for other in simple if other.fault not in _OF_PLACES]
-    elif tolerances.signatures is not None and any(other.fault not in _OF_A_PART for other in simple):
-        found = [fault for fault in found if fault.explained >= tolerances.signatures.explained]  # all is explained
+    elif tolerances.signatures is not None and any(_of_all(other) for other in simple):  # all is explained
+        found = [fault for fault in found if fault.explained >= tolerances.signatures.explained and _is_whole(fault)]
     found += _gain(verdict) + simple
     if isinstance(limits, Limits) and {other.fault for other in found} <= {"grid"}:
         grid = coarser_format(question) or ""
         error, variances = _error_and_variances(request, checkpoint, outcome, limits)
         found += _downgrade(request, checkpoint, error, variances, limits, grid)
     return tuple(found)
+
+
+def _of_all(simple: Diagnosis) -> bool:
+    """Say whether a simple change tells of every element what it is."""
+    return simple.fault not in _OF_A_PART or (simple.fault == "zeros" and simple.strength == 1)
+
+
+def _is_whole(fault: Diagnosis) -> bool:
+    """Say whether a candidate has all of a fault, no more and no less: else its direction only resembles the error."""
+    return abs(fault.strength - 1) <= max(_NEAR_ONE, 4 * fault.uncertainty)
 
 
 def _catalogued(

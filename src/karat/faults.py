@@ -31,12 +31,14 @@ class Fault:
             the case cannot see the fault, or sees it only in its continuation. Empty for a fault that raises.
         text: what the mistake is, in the words a report uses.
         change: plants it in a freshly loaded plain candidate.
+        contracts: the contracts under which it is a mistake, such as those whose inputs it rounds; empty: all.
     """
 
     name: str
     at: tuple[str, ...]
     text: str
     change: Callable[[Any], None]
+    contracts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -318,7 +318,9 @@ def _rounded(question: Question) -> Iterator[Diagnosis]:
 def _zeros(question: Question) -> Iterator[Diagnosis]:
     unwritten = (question.candidate == 0) & (question.golden != 0) & _wrong(question)
     number, judged = int(unwritten.sum()), int(question.judged.sum())
-    if number > judged / 20:
+    if not question.candidate[question.judged].any():
+        yield Diagnosis("zeros", 1.0, 0.0, f"all {judged} elements are 0: perhaps nothing was written")
+    elif number > judged / 20:
         yield Diagnosis("zeros", number / judged, 0.0, f"{number} of {judged} elements are 0 where the golden is not")
 
 

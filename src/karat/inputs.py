@@ -55,6 +55,10 @@ class Dyadic:
 
     def draw(self) -> NDArray[Any]:
         """Return the values, float32, of shape `shape`."""
+        return self._scaled(self._steps())
+
+    def _steps(self) -> NDArray[np.float32]:
+        """Return offset + k of each value, shape (count,)."""
         count = math.prod(self.shape)
         words = random_words(self.key, count)
         values = np.empty(count, dtype=np.float32)
@@ -67,6 +71,10 @@ class Dyadic:
             if self.narrow:
                 k >>= 1
             values[start : start + _BLOCK] = k + self.offset
+        return values
+
+    def _scaled(self, values: NDArray[np.float32]) -> NDArray[Any]:
+        """Multiply steps by what one is worth, in place; return them in the shape `shape`."""
         values *= np.float32(2.0**self.exponent)
         array = values.reshape(self.shape)
         if self.quiet_period:
@@ -74,6 +82,34 @@ class Dyadic:
         for i, row_exponent in enumerate(self.row_exponents):
             array[i :: len(self.row_exponents)] *= np.float32(2.0**row_exponent)
         return array
+
+
+@dataclass(frozen=True)
+class Fine:
+    """The numbers of a `Dyadic` recipe with 15 bits more, so that float32 is needed to hold them, and holds them.
+
+    To each (offset + k) is added f / 2^15, where f is the word's upper 15 bits less 2^14, of the stream of the key
+    `<key>/fraction`. A candidate that rounds its inputs on the way in, to TF32, bfloat16 or float16, shows here only:
+    what `Dyadic` draws, all of them hold.
+    """
+
+    coarse: Dyadic
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Return the shape of the values."""
+        return self.coarse.shape
+
+    @property
+    def dtype(self) -> str:
+        """Return the dtype of the values."""
+        return self.coarse.dtype
+
+    def draw(self) -> NDArray[Any]:
+        """Return the values, float32, of shape `shape`."""
+        words = random_words(f"{self.coarse.key}/fraction", math.prod(self.shape))
+        fractions = ((words >> np.uint32(17)).astype(np.int32) - (1 << 14)).astype(np.float32) * np.float32(2.0**-15)
+        return self.coarse._scaled(self.coarse._steps() + fractions)  # noqa: SLF001 - two recipes of one arithmetic
 
 
 @dataclass(frozen=True)
@@ -128,7 +164,7 @@ class Stored:
         raise ValueError(f"values of the shape {self.shape} are stored, not drawn")
 
 
-Recipe = Dyadic | Integers | Literal | Stored
+Recipe = Dyadic | Fine | Integers | Literal | Stored
 
 
 def describe(recipe: Recipe) -> dict[str, Any]:
@@ -140,6 +176,8 @@ def _named(value: Any) -> Any:
     """Return a value with NaN and infinities as text: JSON has no numbers for them."""
     if isinstance(value, tuple):
         return tuple(_named(item) for item in value)
+    if isinstance(value, dict):
+        return {name: _named(item) for name, item in value.items()}
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 

@@ -8,7 +8,7 @@ import json
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from types import ModuleType
@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from karat.errors import UsageError
-from karat.inputs import Recipe
+from karat.inputs import Dyadic, Fine, Recipe
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -190,6 +190,14 @@ class Case:
                 raise ValueError(f"{place}: judged by {checkpoint.judged_by}, which holds no floats")
             if checkpoint.follows is not None and not by_name[checkpoint.follows].sequential:
                 raise ValueError(f"{place}: follows {checkpoint.follows}, which is not sequential")
+
+    def fine(self, *contracts: str) -> Case:
+        """Return the case with all dyadic inputs of full float32 width, checked under `contracts`, which hold it.
+
+        In no other case can one see that inputs are rounded on the way in: every format holds what `Dyadic` draws.
+        """
+        finer = {name: Fine(recipe) if isinstance(recipe, Dyadic) else recipe for name, recipe in self.inputs.items()}
+        return replace(self, inputs=finer, contracts=contracts)
 
     @property
     def computed(self) -> tuple[Checkpoint, ...]:

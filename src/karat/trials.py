@@ -85,9 +85,10 @@ def _jobs(kind: str, entries: Sequence[Any], suite: Suite) -> list[tuple[str, in
 
 
 def _runs(entry: Formulation | Fault | None, contract: str) -> bool:
-    if not isinstance(entry, Formulation):
+    if entry is None:
         return True
-    return contract in (entry.contracts or (contract,)) and (not entry.needs or shutil.which(entry.needs) is not None)
+    missing = isinstance(entry, Formulation) and entry.needs and shutil.which(entry.needs) is None
+    return contract in (entry.contracts or (contract,)) and not missing
 
 
 def _summary(correct: Iterable[Mapping[str, Any]], planted: Iterable[Mapping[str, Any]]) -> dict[str, Any]:

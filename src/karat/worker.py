@@ -2,12 +2,14 @@
 
 `python -m karat.worker TARGET` reads a request a line from standard input, `{"suite", "function", "inputs", "outputs"}`
 with two folders as `karat.exchange` describes them, and answers each with a line: `{"ok": true}`,
-`{"unsupported": "why"}` or `{"raised": "traceback"}`. What the candidate prints goes to standard error.
+`{"unsupported": "why"}` or `{"raised": "traceback", "refuses": whether it may be meant for the inputs}`. What the
+candidate prints goes to standard error.
 """
 
 from __future__ import annotations
 
 import importlib
+import inspect
 import json
 import os
 import sys
@@ -22,6 +24,13 @@ from numpy.typing import NDArray
 
 from karat import inputs, tensors
 from karat.suites import load_by_path
+
+_BROKEN = (ImportError, SyntaxError, NameError, MemoryError, RecursionError)
+"""What is raised by code that does not work, whatever its inputs."""
+
+
+class CallError(TypeError):
+    """The candidate's function cannot be called with what its contract gives it."""
 
 
 def load_target(target: str, function: str) -> ModuleType | None:
@@ -55,7 +64,9 @@ def run(module: ModuleType, function: str, folder: Path, target: Path) -> None:
         given = inputs.nest({name: _to_torch(array, device) for name, array in flat.items()})
     else:
         given = inputs.nest(flat)
-    returned = getattr(module, function)(**given, **description["params"])
+    call = getattr(module, function)
+    _require_takes(call, {**given, **description["params"]})
+    returned = call(**given, **description["params"])
     names = [checkpoint["name"] for checkpoint in description["checkpoints"]]
     if description["refuses"]:
         returned = {}  # it answered; what it answered does not matter
@@ -72,6 +83,18 @@ def run(module: ModuleType, function: str, folder: Path, target: Path) -> None:
     if isinstance(patterns, str) or not all(isinstance(pattern, str) for pattern in patterns):
         raise TypeError(f"UNSUPPORTED = {patterns!r} is not a list of checkpoint patterns")
     (target / "unsupported.json").write_text(json.dumps(list(patterns)), encoding="utf-8")
+
+
+def _require_takes(call: Any, arguments: Mapping[str, Any]) -> None:
+    """Raise `CallError` if a function does not take these arguments; of one that does not say, nothing is known."""
+    try:
+        signature = inspect.signature(call)
+    except (TypeError, ValueError):
+        return
+    try:
+        signature.bind(**arguments)
+    except TypeError as error:
+        raise CallError(f"{error}: it takes {signature} and is called with {', '.join(arguments)}") from None
 
 
 def _to_torch(array: NDArray[Any], device: str) -> Any:
@@ -123,11 +146,11 @@ def main() -> None:
 
 
 def _answer(target: str, request: dict[str, str], modules: dict[str, ModuleType | None]) -> dict[str, Any]:
-    function = request["function"]
+    function, loaded = request["function"], False
     try:
         if function not in modules:
             modules[function] = load_target(target, function)
-        module = modules[function]
+        module, loaded = modules[function], True
         if module is None or not hasattr(module, function):
             return {"unsupported": f"{target} has no function {function}"}
         run(module, function, Path(request["inputs"]), Path(request["outputs"]))
@@ -135,7 +158,9 @@ def _answer(target: str, request: dict[str, str], modules: dict[str, ModuleType 
         frames = traceback.extract_tb(error.__traceback__)
         own = [frame for frame in frames if Path(frame.filename).parent != Path(__file__).parent]
         text = "".join(traceback.format_list(own) + traceback.format_exception_only(error))
-        return {"raised": text[-8000:]}
+        if "Tensor" in str(error) and "numpy.ndarray" in str(error):
+            text += 'hint: the candidate is given NumPy arrays; with ARRAYS = "torch" in its module it is given tensors\n'
+        return {"raised": text[-8000:], "refuses": loaded and not isinstance(error, (*_BROKEN, CallError))}
     return {"ok": True}
 
 

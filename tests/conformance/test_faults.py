@@ -87,7 +87,7 @@ NAMED = [
     for suite in REPOSITORY.suites.values()
     for fault in spread(load_faults(REPOSITORY, suite)[1:], 3)  # others than above
     for contract in ("bfloat16", "float16", "bfloat16-once", "float64")
-    if contract in suite.contracts and (REPOSITORY.folder(suite.name).parent != MODELS or contract != "float64")
+    if contract in (fault.contracts or suite.contracts) and contract in suite.contracts and (REPOSITORY.folder(suite.name).parent != MODELS or contract != "float64")
 ]
 NAMED_NAMES = [f"{suite.name}/{fault.name}/{contract}" for suite, fault, contract in NAMED]
 

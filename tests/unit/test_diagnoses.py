@@ -304,3 +304,18 @@ def test_a_few_errors_are_of_no_precision(bench):
     given = bench({"out": golden}, {"out": scales}, points=AXES)
     (verdict,) = given.judge({"out": golden + 2.0**-8 * np.array([1, -0.8, 1.1, -0.7, 0.9, -1, 0.6, -1.2])})
     assert (verdict.status, verdict.diagnosis) == ("mismatch", ())
+
+
+def test_what_was_never_written_is_not_called_by_a_fault_that_points_the_same_way(bench):
+    """Zeros are more than all of a fault that makes a part of every value: what they are comes first."""
+    found = told(bench, np.zeros(GOLDEN.shape), faults=[fault("scale_twice", -0.65 * GOLDEN)])
+    assert [diagnosis.fault for diagnosis in found] == ["zeros"]
+    assert found[0].text == "all 1000 elements are 0: perhaps nothing was written"
+    named = told(bench, np.zeros(GOLDEN.shape), faults=[fault("never_written", -GOLDEN)])
+    assert named[0].fault == "never_written"
+
+
+def test_a_factor_is_not_called_by_a_fault_of_another_size(bench):
+    """Half of the golden is half of it, not three quarters of what takes a third."""
+    found = told(bench, 0.5 * GOLDEN, faults=[fault("a_third_left", -2 / 3 * GOLDEN)])
+    assert [diagnosis.fault for diagnosis in found] == ["scale"]

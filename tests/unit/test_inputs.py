@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from karat import formats, inputs
-from karat.inputs import Dyadic, Integers, Literal, Stored
+from karat.inputs import Dyadic, Fine, Integers, Literal, Stored
 
 WORD = 2**64 - 1
 KEYS = ("", "a", "gpt2/weights/transformer.h.0.ln_1.weight", "ключ", "x" * 1000)
@@ -231,3 +231,38 @@ def test_numbers_that_json_lacks_are_written_by_name():
     found = inputs.describe(inputs.Literal(((1.0, float("nan")), (float("-inf"), 2.0)), "float64"))
     assert found["values"] == ((1.0, "nan"), ("-inf", 2.0))
     json.dumps(found, allow_nan=False)
+
+
+FINES = {name: recipe for name, recipe in DYADICS.items() if abs(recipe.offset) <= 130}
+
+
+@pytest.mark.parametrize("recipe", FINES.values(), ids=FINES)
+def test_fine_numbers_are_dyadic_ones_and_a_fraction_of_a_step(recipe):
+    """Exactly offset + k + f / 2^15 steps, f from the stream of the key with /fraction, in float32."""
+    row_size = math.prod(recipe.shape[1:])
+    steps = dyadic_values(Dyadic(recipe.shape, recipe.key, 0, recipe.offset, recipe.narrow))
+    expected = []
+    words = words_of(f"{recipe.key}/fraction", math.prod(recipe.shape))
+    for position, (step, word) in enumerate(zip(steps, words, strict=True)):
+        value = (step + Fraction((word >> 17) - 2**14, 2**15)) * Fraction(2) ** recipe.exponent
+        quiet = recipe.quiet_period and (position // row_size) % recipe.quiet_period == recipe.quiet_period - 1
+        expected.append(value / 2**recipe.quiet_shift if quiet else value)
+    drawn = Fine(recipe).draw()
+    assert drawn.dtype == np.float32
+    assert drawn.shape == recipe.shape
+    assert [Fraction(float(value)) for value in drawn.reshape(-1)] == expected
+
+
+def test_fine_numbers_need_float32():
+    """Nearly none is a number of TF32's 11 bits."""
+    drawn = Fine(Dyadic((400,), "fine", -6)).draw()
+    significand, _ = np.frexp(drawn.astype(np.float64))
+    assert np.count_nonzero(significand * 2**11 % 1 != 0) >= 390
+
+
+def test_a_fine_recipe_is_described_by_the_coarse_one():
+    """A manifest records all that is needed to draw it."""
+    described = inputs.describe(Fine(Dyadic((2, 3), "x", -4)))
+    assert described["recipe"] == "fine"
+    assert described["coarse"]["key"] == "x"
+    assert json.loads(json.dumps(described))["coarse"]["shape"] == [2, 3]

@@ -184,6 +184,32 @@ def test_a_crash_is_no_refusal(repository):
     assert [verdict.status for verdict in run(repository, dying, "kinds/unsorted").verdicts] == ["crashed"]
 
 
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("import nowhere_to_be_found\ndef kinds(stamps, x):\n    return x\n", "No module named"),
+        ("def kinds(stamps, x):\n    return x +\n", "SyntaxError"),
+        ("def kinds(stamps):\n    raise ValueError('no')\n", "got an unexpected keyword argument 'x': it takes (stamps)"),
+        ("def kinds(stamps, x, weights):\n    raise ValueError('no')\n", "missing a required argument: 'weights'"),
+        ("def kinds(stamps, x):\n    return undefined_name\n", "NameError"),
+    ],
+)
+def test_broken_code_is_no_refusal(repository, source, said):
+    """What cannot be loaded or called with any inputs, or names what is not there, has said nothing of these."""
+    (verdict,) = run(repository, candidate_file(repository, source), "kinds/unsorted").verdicts
+    assert verdict.status == "raised"
+    assert said in verdict.text
+
+
+def test_who_wants_tensors_is_told_how_to_get_them(repository):
+    """NumPy arrays are what a module gets that does not say otherwise."""
+    said = "linear(): argument 'input' (position 1) must be Tensor, not numpy.ndarray"
+    source = f"def kinds(stamps, x):\n    raise TypeError({said!r})\n"
+    verdicts = run(repository, candidate_file(repository, source), "kinds/four").verdicts
+    assert {verdict.status for verdict in verdicts} == {"raised"}
+    assert 'ARRAYS = "torch"' in verdicts[0].text
+
+
 @pytest.mark.parametrize(("ending", "status"), [("exit 3", "pass"), ("kill -9 $$", "crashed"), ("exit 0", "mismatch")])
 def test_a_program_refuses_by_its_exit_code(repository, ending, status):
     """Another code than 0 is a no; a signal is a crash; 0 is an answer."""
