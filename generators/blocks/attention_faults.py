@@ -4,12 +4,13 @@ B batch, H query heads, G key and value heads, S queries, T keys.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 
-from karat.faults import Fault, wrap
+from karat.faults import Fault, rounded_inputs, wrap
 
 Array = Any
 Change = Callable[[Any], None]
@@ -104,6 +105,40 @@ def second_half_twice(x: Array, number: int) -> Array:
 def queries(formula: Callable[[Array], Array]) -> Change:
     """Return a change to the queries: `formula(q)`."""
     return wrap(attention_scores=lambda right: lambda q, keys, factor: right(formula(q), keys, factor))
+
+
+def drawn(*shape: int) -> Array:
+    """Return normal numbers, the same in every run."""
+    return np.random.Generator(np.random.Philox(key=13)).standard_normal(shape)
+
+
+def channels_projected(x: Array, number: int) -> Array:
+    """Repeat the key heads as is right, with their channels mixed by a random matrix that nobody trained."""
+    width = x.shape[3]
+    return np.repeat(x @ (drawn(width, width) / math.sqrt(width)).astype(x.dtype), number // x.shape[1], 1)
+
+
+def products_added_in(dtype: str) -> Change:
+    """Return a change that adds the products of channels in the format `dtype`."""
+
+    def attention_scores(q: Array, keys: Array, factor: Any) -> Array:
+        terms = (q[..., :, None, d] * keys[..., None, :, d] for d in range(q.shape[-1]))
+        return added_in(dtype, terms).astype(q.dtype) * factor
+
+    return wrap(attention_scores=lambda _: attention_scores)
+
+
+def added_in(dtype: str, terms: Iterable[Array]) -> Array:
+    """Add terms one after the other in the format `dtype`."""
+    total: Any = np.zeros((), dtype)
+    for term in terms:
+        total = (total + term).astype(dtype)
+    return total
+
+
+def coarse(values: Array, dtype: str) -> Array:
+    """Return values rounded to `dtype`, in their own format."""
+    return values.astype(dtype).astype(values.dtype)
 
 
 # --- cap, slopes, mask -----------------------------------------------------------------------------------------------
@@ -314,6 +349,32 @@ def denominator(extra: Callable[[Array, Array], Array]) -> Callable[[Any, Array,
     return changed
 
 
+def total_in(dtype: str) -> Change:
+    """Return a change to the softmax that adds exponentials in the format `dtype`, the sink's last."""
+
+    def changed(_: Any, scores: Array, s: Array | None) -> tuple[Array, Array]:
+        logits = with_sinks(scores, s)
+        largest = largest_of(logits)
+        weights = np.exp(logits - largest)
+        total = added_in(dtype, (weights[..., t] for t in range(weights.shape[-1]))).astype(scores.dtype)
+        some = np.where(total > 0, total, 1)
+        return weights[..., :-1] / some[..., None], np.where(total > 0, np.log(some) + largest[..., 0], -np.inf)
+
+    return softmax(changed)
+
+
+def of_differences(formula: Callable[[Array], Array]) -> Change:
+    """Return a change to the softmax: `formula(differences)` of scores, and the sink, from the largest."""
+
+    def changed(right: Any, scores: Array, s: Array | None) -> tuple[Array, Array]:
+        logits = with_sinks(scores, s)
+        weights = np.exp(formula(logits - largest_of(logits)))
+        total = weights.sum(-1, keepdims=True)
+        return weights[..., :-1] / np.where(total > 0, total, 1), right(scores, s)[1]
+
+    return softmax(changed)
+
+
 def counted_twice(plain: Any, state: State) -> None:
     """Append global keys to the window, in which some of them are already."""
     visible, right = plain.visible, plain.softmax
@@ -397,6 +458,34 @@ def unguarded_blocks(found: Array, values: Array, scores: Array) -> Array:
     return np.where(seen, whole / total * found.sum(-1, keepdims=True), 0)
 
 
+def values_added_in(dtype: str) -> Change:
+    """Return a change that adds weighted values key by key in the format `dtype`."""
+
+    def formula(found: Array, values: Array, _: Array) -> Array:
+        terms = (found[..., t, None] * values[..., None, t, :] for t in range(found.shape[-1]))
+        return np.broadcast_to(added_in(dtype, terms), (*found.shape[:3], values.shape[-1]))
+
+    return output(formula)
+
+
+def linformer(plain: Any, state: State) -> None:
+    """Attend to at most 32 random mixtures of the keys, half as many as there are, and so to what is hidden too."""
+
+    def context(found: Array, values: Array) -> Array:
+        T = values.shape[2]
+        if T == 0:
+            return found @ values
+        number = min(max(T // 2, 1), 32)
+        mixed = (drawn(number, T) / math.sqrt(number)).astype(values.dtype)  # (number, T)
+        q, keys = plain.wide(state["q"]), plain.repeat_heads(plain.wide(state["k"]), found.shape[1])
+        factor = q.dtype.type(state["scale"] or q.shape[-1] ** -0.5)
+        scores = q @ (mixed @ keys).swapaxes(-1, -2) * factor
+        weights = np.exp(scores - scores.max(-1, keepdims=True))
+        return weights / weights.sum(-1, keepdims=True) @ (mixed @ values)
+
+    plain.context = context
+
+
 def with_sink_added(plain: Any) -> None:
     """Add each head's sink to its output."""
     right, context = plain.softmax, plain.context
@@ -466,6 +555,43 @@ def unmasked_backward(plain: Any) -> None:
         return gradients(q, keys, values, again, *rest)
 
     plain.apply_mask, plain.softmax, plain.gradients = apply_mask, noting, of_all
+
+
+def dq_added_in(dtype: str) -> Change:
+    """Return a change that adds dq key by key in the format `dtype`."""
+
+    def change(plain: Any) -> None:
+        right = plain.gradients
+
+        def gradients(q: Array, keys: Array, values: Array, p: Array, out: Array, cotangent: Array, *rest: Any) -> Any:
+            factor, slope, _ = rest
+            of_scores = plain.score_gradient(p, values, out, cotangent) * slope
+            terms = (of_scores[..., t, None] * keys[..., None, t, :] for t in range(keys.shape[2]))
+            dq = added_in(dtype, terms).astype(q.dtype) * factor
+            return right(q, keys, values, p, out, cotangent, *rest) | {"dq": dq}
+
+        plain.gradients = gradients
+
+    return change
+
+
+def again_from(dtype: str) -> Change:
+    """Return a change whose gradients compute probabilities again from log_sum_exp in the format `dtype`."""
+
+    def change(plain: Any) -> None:
+        right, gradients = plain.softmax, plain.gradients
+        state: State = {}
+
+        def noting(scores: Array, s: Array | None) -> Any:
+            found, total = right(scores, s)
+            known = np.where(np.isfinite(total), coarse(total, dtype), 0)[..., None]
+            state["again"] = np.exp(scores - known)
+            return found, total
+
+        plain.softmax = noting
+        plain.gradients = lambda q, keys, values, _, *rest: gradients(q, keys, values, state["again"], *rest)
+
+    return change
 
 
 # --- what is accepted, or not ----------------------------------------------------------------------------------------
@@ -542,6 +668,8 @@ FAULTS = (
           heads(lambda x, number: np.repeat(read_otherwise(x), number // x.shape[1], 1))),
     Fault("ring_block_overwritten", RAW, "in a ring of two the keys and values that arrive overwrite those that were not used yet: the second half counts twice",
           heads(second_half_twice)),
+    Fault("linformer_of_channels", RAW, "channels of keys and values are mixed by a random matrix, as if that were Linformer", heads(channels_projected)),  # A-6
+    Fault("products_in_float16", RAW, "products of queries and keys added in float16", products_added_in("float16")),
     # --- cap and slopes
     Fault("cap_missing", SCORES, "the soft cap is missing", cap(lambda scores, c: scores)),
     Fault("cap_after_mask", SCORES, "capped after the mask: -inf becomes -c, and what is masked leaks", cap_last(masked=True)),
@@ -607,6 +735,9 @@ FAULTS = (
     Fault("sinks_as_biases", PROBABILITIES, "the sinks are added to all scores of their heads", sinks(lambda right, scores, s: right(scores + s[:, None, None], None))),
     Fault("sinks_scaled", PROBABILITIES, "the sinks are scaled as scores are", knowing(lambda plain, of: sinks(
         lambda right, scores, s: right(scores, s * s.dtype.type(of["scale"] or of["q"].shape[-1] ** -0.5)))(plain))),
+    Fault("sums_in_float16", PROBABILITIES, "exponentials added in float16", total_in("float16")),
+    Fault("sums_in_bfloat16", PROBABILITIES, "exponentials added in bfloat16", total_in("bfloat16")),
+    Fault("differences_in_bfloat16", PROBABILITIES, "scores less the largest rounded to bfloat16", of_differences(lambda differences: coarse(differences, "bfloat16"))),
     # --- log_sum_exp
     Fault("sum_in_log2", SUM, "log_sum_exp to the base 2", log_sum_exp(lambda total, scores, s: total / math.log(2))),
     Fault("sum_without_maximum", SUM, "the largest score is not added back to log_sum_exp", log_sum_exp(lambda total, scores, s: total - largest_of(with_sinks(scores, s))[..., 0])),
@@ -625,6 +756,12 @@ FAULTS = (
     Fault("block_unseen_is_nan", OUTPUT, "an online softmax over blocks of four keys gives NaN where nothing of the first block is seen", output(unguarded_blocks)),
     Fault("dropout_scale", OUTPUT, "the output is divided by 1 - 0.1, as dropout does in training", output(lambda found, values, scores: found @ values / 0.9)),
     Fault("sinks_added_to_output", OUTPUT, "the sinks are added to the output", with_sink_added),
+    Fault("fallback_random", OUTPUT, "a fallback, for what cannot be imported, returns random numbers", output(lambda found, values, scores: drawn(*found.shape[:3], values.shape[-1]))),  # A-13
+    Fault("linformer", OUTPUT, "random mixtures of keys and values along the sequence, no more than 32, in place of all", knowing(linformer)),  # A-6
+    Fault("values_in_float16", OUTPUT, "weighted values added in float16", values_added_in("float16")),
+    Fault("values_in_bfloat16", OUTPUT, "weighted values added in bfloat16", values_added_in("bfloat16")),
+    Fault("probabilities_in_float8", OUTPUT, "probabilities rounded to float8_e4m3 for the product with the values",
+          output(lambda found, values, scores: found.astype(np.float32).astype(ml_dtypes.float8_e4m3fn).astype(values.dtype) @ values)),
     # --- gradients
     Fault("dq_scale_missing", DQ, "dq is not scaled", unscaled("dq")),
     Fault("dk_scale_missing", DK, "dk is not scaled", unscaled("dk")),
@@ -635,6 +772,8 @@ FAULTS = (
           gradient(lambda p, dp, out, c: np.where(p.any(-1, keepdims=True), p * (dp - (c * out).sum(-1, keepdims=True)), np.nan))),
     Fault("mask_missing_backward", DQ, "the gradients compute probabilities again, without the mask", unmasked_backward),
     Fault("cap_slope_missing", DQ, "the derivative of the soft cap is missing", wrap(cap_slope=lambda _: lambda scores, c: np.ones_like(scores))),
+    Fault("dq_in_bfloat16", DQ, "dq added key by key in bfloat16", dq_added_in("bfloat16")),
+    Fault("backward_from_bfloat16", DQ, "gradients compute probabilities again from log_sum_exp in bfloat16", again_from("bfloat16")),
     Fault("last_head_of_group", DK, "dk and dv of the last query head of a group instead of the sum", summed(lambda x: x[:, :, -1])),
     Fault("mean_of_group", DK, "dk and dv are averaged over a group instead of summed", summed(lambda x: x.mean(2))),
     Fault("dv_not_summed", DV, "dv of the first query head of a group instead of the sum",
@@ -652,4 +791,6 @@ FAULTS = (
     Fault("window_1_refused", (), "a window of one key is refused, as a step of window // 2 is 0",
           raising(lambda of: of["window"] == 1, "range() arg 3 must not be zero")),
     Fault("sizes_of_16_only", (), "widths that are no multiple of 8 are refused", raising(lambda of: of["q"].shape[3] % 8, "head_dim must be a multiple of 8")),
+    # --- what comes in
+    *rounded_inputs("attention", RAW),
 )  # fmt: skip

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.nn.functional import scaled_dot_product_attention
+from torch.nn.functional import pad, scaled_dot_product_attention
 
 from karat.faults import Formulation, wrap
 
@@ -127,18 +127,35 @@ def online(size: int, *, order: int = 1, rounded: bool = False) -> Change:
 
 def ring(call: Call) -> Found:
     """Attend from three parts of the queries to three of the keys that pass around, each beginning with its own."""
-    scores, T, S = call.masked(), call.k.shape[2], call.q.shape[2]
-    found = []
-    for device, rows in enumerate(np.array_split(np.arange(S), 3)):
-        shards = [
-            slice(part[0], part[-1] + 1) if len(part) else slice(0, 0) for part in np.array_split(np.arange(T), 3)
-        ]
-        mine = slice(rows[0], rows[-1] + 1) if len(rows) else slice(0, 0)
-        part = part_of(call, scores[:, :, mine], shards[device])
-        for step in (1, 2):
-            part = merged(part, part_of(call, scores[:, :, mine], shards[(device - step) % 3]))
-        found.append(ended(call, part))
-    return {name: np.concatenate([part[name] for part in found], 2) for name in found[0]}
+    return around(call, [(device,) for device in range(3)], -1)
+
+
+def ring_zigzag(call: Call) -> Found:
+    """Attend from three devices, each of two blocks, one from either end, to keys that pass the other way around."""
+    return around(call, [(device, 5 - device) for device in range(3)], 1)
+
+
+def around(call: Call, held: Sequence[tuple[int, ...]], step: int) -> Found:
+    """Attend from blocks of queries on each device to the blocks of keys that it `held`, then to those of others.
+
+    With `step` -1 keys come from the device before, with 1 from the one after.
+    """
+    scores, count, devices = call.masked(), sum(map(len, held)), len(held)
+    queries, keys = (shares(length, count) for length in (call.q.shape[2], call.k.shape[2]))
+    found: dict[int, Found] = {}
+    for device, own in enumerate(held):
+        first, *rest = [block for i in range(devices) for block in held[(device + step * i) % devices]]
+        for mine in own:
+            part = part_of(call, scores[:, :, queries[mine]], keys[first])
+            for block in rest:
+                part = merged(part, part_of(call, scores[:, :, queries[mine]], keys[block]))
+            found[mine] = ended(call, part)
+    return {name: np.concatenate([found[i][name] for i in range(count)], 2) for name in found[0]}
+
+
+def shares(length: int, count: int) -> list[slice]:
+    """Return as many parts of a length, as equal as may be, some empty."""
+    return [slice(part[0], part[-1] + 1) if len(part) else slice(0, 0) for part in np.array_split(range(length), count)]
 
 
 def split_k(call: Call) -> Found:
@@ -440,41 +457,82 @@ def eager(*, upcast: bool) -> Change:
     return change
 
 
-def fused(backends: Sequence[Any]) -> Change:
-    """Return the output of torch's scaled_dot_product_attention in storage; the plain one of capped scores.
+def fused(backend: Any, *, grouped: bool = False) -> Change:
+    """Return output and gradients of torch's scaled_dot_product_attention in storage, by the one backend that is named.
 
-    A sink is one more key, of zeros, whose bias is the sink.
+    A sink is one more key, of zeros, whose bias is the sink. Key heads are repeated or, with `grouped`, torch does it.
+    It knows no soft cap: of such cases, nothing.
     """
 
-    def change(plain: Any) -> None:
-        right = plain.attention
+    def formula(call: Call, **tensors: Tensor) -> Tensor | None:
+        if call.given.get("soft_cap"):
+            return None
+        bias = np.where(call.allowed, 0, -np.inf)  # (S, T)
+        if call.slopes is not None:
+            bias = bias - call.plain.alibi(call.slopes, call.position, call.k.shape[2])  # (H, S, T)
+        bias = np.broadcast_to(bias, (*call.q.shape[:3], call.k.shape[2]))
+        query, key, value = tensors.values()
+        if call.sinks is not None:
+            sink = np.broadcast_to(call.sinks[:, None, None], (*call.q.shape[:3], 1))
+            bias = np.concatenate([bias, sink], -1)
+            key, value = (pad(x, (0, 0, 0, 1)) for x in (key, value))
+        mask = torch.from_numpy(bias.astype(np.float64)).to(query.dtype)
+        return by_backend(call, backend, query, key, value, grouped=grouped, attn_mask=mask)
 
+    return of_output(formula)
+
+
+def causal_alone(*, grouped: bool) -> Change:
+    """Return output and gradients of torch's flash backend with `is_causal` and no mask.
+
+    To torch, query i stands at key i: of cases that are not so, or have more than that to say, it gives nothing.
+    """
+
+    def formula(call: Call, **tensors: Tensor) -> Tensor | None:
+        more = [name for name in ("window", "soft_cap", "sinks", "slopes") if call.given.get(name) is not None]
+        if not call.given["causal"] or more or (call.position != np.arange(len(call.position))).any():
+            return None
+        return by_backend(call, FLASH, *tensors.values(), grouped=grouped, is_causal=True)
+
+    return of_output(formula)
+
+
+def by_backend(
+    call: Call, backend: Any, query: Tensor, key: Tensor, value: Tensor, *, grouped: bool, **given: Any
+) -> Tensor:
+    """Return the output, (B, H, S, E), by one backend of torch, which raises where it cannot.
+
+    Flash wants q, k and v of one width: zeros are appended up to the larger of D and E, which changes no product.
+    """
+    width = call.v.shape[3]
+    if backend == FLASH:
+        both = max(call.q.shape[3], width)
+        query, key, value = (pad(x, (0, both - x.shape[3])) for x in (query, key, value))
+    if not grouped:
+        key, value = (x.repeat_interleave(query.shape[1] // x.shape[1], 1) for x in (key, value))
+    with sdpa_kernel([backend]):
+        scale = float(call.given.get("scale") or call.plain.default_scale(call.q.shape[3]))
+        return scaled_dot_product_attention(query, key, value, scale=scale, enable_gqa=grouped, **given)[..., :width]
+
+
+def of_output(formula: Callable[..., Tensor | None]) -> Change:
+    """Return output, and gradients by autograd, of `formula(call, q=..., k=..., v=...)`; nothing where that is None."""
+
+    def change(plain: Any) -> None:
         def attention(q: Array, k: Array, v: Array, **given: Any) -> Found:
-            if given.get("soft_cap") or k.shape[2] == 0:
-                return {"output": right(q, k, v, **given)["output"]}
-            call = Call(plain, q, k, v, given)
-            bias = np.where(call.allowed, 0, -np.inf)  # (S, T)
-            if call.slopes is not None:
-                bias = bias - plain.alibi(call.slopes, call.position, k.shape[2])  # (H, S, T)
-            bias = np.broadcast_to(bias, (*q.shape[:3], k.shape[2]))
-            if call.sinks is not None:
-                sink = np.broadcast_to(call.sinks[:, None, None], (*q.shape[:3], 1))
-                bias, (k, v) = np.concatenate([bias, sink], -1), (with_zeros(x) for x in (k, v))
-            size = q.shape[1] // k.shape[1]
-            query, key, value = tensor(q), *(tensor(x).repeat_interleave(size, 1) for x in (k, v))
-            mask = torch.from_numpy(bias.astype(np.float64)).to(query.dtype)
-            with sdpa_kernel(list(backends)):
-                output = scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=given.get("scale"))
-            return arrays({"output": output}, q)
+            tensors = {name: tensor(x).requires_grad_() for name, x in zip("qkv", (q, k, v), strict=True)}
+            output = formula(Call(plain, q, k, v, given), **tensors)
+            if output is None:
+                return {}
+            found = {"output": output}
+            if "cotangent" in given:
+                output.backward(tensor(given["cotangent"]))
+                found |= {f"d{name}": x.grad for name, x in tensors.items()}
+            return arrays(found, q)
 
         plain.attention = attention
 
     return change
-
-
-def with_zeros(x: Array) -> Array:
-    """Return keys or values and one more of zeros, (B, G, T + 1, .)."""
-    return np.concatenate([x, np.zeros_like(x[:, :, :1])], 2)
 
 
 MATH, FLASH = SDPBackend.MATH, SDPBackend.FLASH_ATTENTION
@@ -483,8 +541,12 @@ FORMULATIONS = (
     # --- in torch
     Formulation("eager", "torch in storage, gradients by autograd", eager(upcast=False), EACH_OPERATION),
     Formulation("eager_upcast", "the same with the softmax in float32", eager(upcast=True), EACH_OPERATION),
-    Formulation("sdpa_math", "scaled_dot_product_attention, math", fused([MATH]), EACH_OPERATION),
-    Formulation("sdpa_flash", "scaled_dot_product_attention, flash", fused([FLASH, MATH]), EACH_OPERATION),
+    Formulation("sdpa_math", "scaled_dot_product_attention, math", fused(MATH), EACH_OPERATION),
+    Formulation("sdpa_math_grouped", "the same with enable_gqa", fused(MATH, grouped=True), EACH_OPERATION),
+    Formulation("sdpa_flash", "its flash, widths padded to one", fused(FLASH), EACH_OPERATION),
+    Formulation("sdpa_flash_grouped", "the same with enable_gqa", fused(FLASH, grouped=True), EACH_OPERATION),
+    Formulation("sdpa_causal", "flash with is_causal, no mask", causal_alone(grouped=False), EACH_OPERATION),
+    Formulation("sdpa_causal_grouped", "the same with enable_gqa", causal_alone(grouped=True), EACH_OPERATION),
     # --- blocks of keys
     Formulation("online_1", "online softmax, key by key", online(1)),
     Formulation("online_7", "online softmax over seven keys", online(7)),
@@ -493,6 +555,7 @@ FORMULATIONS = (
     Formulation("online_reversed", "online softmax over five keys, the last first", online(5, order=-1)),
     Formulation("flash_rounded", "weights rounded before they are divided", online(7, rounded=True), EACH_OPERATION),
     Formulation("ring", "three devices, keys passed around", whole(ring)),
+    Formulation("ring_zigzag", "two blocks on each of three devices, passed the other way", whole(ring_zigzag)),
     Formulation("split_k", "four parts merged by log_sum_exp", whole(split_k)),
     # --- scores
     Formulation("scale_on_q", "the scale on q", scores(lambda q, keys, scale: (q * scale) @ keys.swapaxes(-1, -2))),

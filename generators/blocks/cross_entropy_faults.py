@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from karat.faults import Fault, wrap
+from karat.faults import Fault, rounded_inputs, wrap
 
 Array = Any
 Change = Callable[[Any], None]
@@ -373,4 +373,6 @@ FAULTS = (
     Fault("accepts_weights", REFUSED, "class weights that are missing are 1", accepts("weight", lambda logits, weight, **given: {"weight": None})),
     Fault("accepts_reduction", REFUSED, "an unknown reduction is taken for the mean", accepts("reduction", lambda **given: {"reduction": "mean"})),
     Fault("accepts_smoothing", REFUSED, "a label_smoothing out of range is clipped", accepts("label_smoothing", lambda label_smoothing, **given: {"label_smoothing": min(max(label_smoothing, 0.0), 1.0)})),
+    # --- what comes in
+    *rounded_inputs("cross_entropy", SUM),
 )  # fmt: skip

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from karat.faults import Fault, wrap
+from karat.faults import Fault, rounded_inputs, wrap
 
 Array = Any
 Change = Callable[[Any], None]
@@ -123,6 +123,18 @@ def unstabilised(plain: Any) -> None:
     plain.averaged = lambda weight, v: averaged(weight, v) if v.shape[0] == 1 else right(weight, v)
 
 
+def as_coded(plain: Any) -> None:
+    """Take exp(w . x / sqrt(M) - |x| / sqrt(M)) as it is, of all keys, and a sum of weights of 1e-6 at least."""
+
+    def exponents(x: Array, projection: Array) -> Array:
+        return (x @ projection.T - root(x)) * x.dtype.type(len(projection) ** -0.5)
+
+    plain.exponents, plain.before = exponents, lambda weight: weight
+    plain.query_features = np.exp
+    plain.key_features = lambda keys, counts: np.where(counts, np.exp(keys), 0)
+    plain.averaged = lambda weight, v: weight @ v / np.maximum(weight.sum(-1, keepdims=True), 1e-6)
+
+
 def softmax_of_keys(_: Any, keys: Array, counts: Array) -> Array:
     """Return features of keys that are a softmax over the tokens, (B, H, T, M)."""
     shown = np.where(counts, keys, -1e9)
@@ -210,6 +222,7 @@ FAULTS = (
     Fault("projection_of_keys_negated", K, "- w . x for keys alone", only(1, lambda right, x, w: right(x, -w))),
     Fault("projection_of_keys_reversed", K, "keys have another order of features than queries", only(1, lambda right, x, w: right(x, w[::-1]))),
     Fault("last_channel_missing", Q, "the last channel is not projected", projected(lambda w: np.where(np.arange(w.shape[1]) < w.shape[1] - 1, w, 0))),
+    Fault("performer_as_coded", Q, "exp(w . x - |x|) over sqrt(M), vectors not divided, no stabiliser, not causal, the sum of weights 1e-6 at least", as_coded),  # A-6
     # --- features
     Fault("stabiliser_of_each_key", OUTPUT, "a stabiliser for each key, which does not cancel", key_features(each_key_stabilised)),
     Fault("stabiliser_missing", OUTPUT, "no stabiliser: features vanish in float32", unstabilised),
@@ -254,4 +267,6 @@ FAULTS = (
     Fault("causal_accepted", REFUSED, "causal queries and keys need not be as many", accepts("check_causal")),
     Fault("projection_accepted", REFUSED, "a projection of any shape is read row by row", fitted("check_projection", some_rows)),
     Fault("mask_accepted", REFUSED, "a mask of any shape is repeated until it fits", fitted("check_mask", some_mask)),
+    # --- what comes in
+    *rounded_inputs("favor_attention", ("q_exponents",)),
 )  # fmt: skip

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from karat.faults import Fault, wrap
+from karat.faults import Fault, rounded_inputs, wrap
 from karat.freeze import beside
 
 Array = Any
@@ -54,4 +54,6 @@ FAULTS = (
     Fault("cubic_0.4715", HIDDEN, "0.4715 instead of 0.044715", tanh(lambda z: 0.7978845608028654 * (z + 0.4715 * z**3))),
     Fault("erf_of_gate", HIDDEN, "erf(z) instead of erf(z / sqrt 2)", erf(2**0.5)),
     Fault("accepts_unknown_approximate", REFUSED, "an unknown `approximate` is taken for 'none'", swiglu.accepts("approximate")),
+    # --- what comes in
+    *rounded_inputs("geglu", ("gate",)),
 )  # fmt: skip

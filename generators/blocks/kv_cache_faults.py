@@ -6,7 +6,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from karat.faults import Fault, wrap
+from karat.faults import Fault, rounded_inputs, wrap
 
 Array = Any
 Change = Callable[[Any], None]
@@ -429,4 +429,6 @@ FAULTS = (
     Fault("tables_accepted", REFUSED, "positions beyond the tables take their last row", accepts(
         "check_tables", rotated=lambda right: lambda x, cos, sin, at: right(x, cos, sin, np.minimum(at, len(cos) - 1)))),
     Fault("memory_accepted", REFUSED, "a memory of any shape is used", fitted("check_memory", made)),
+    # --- what comes in
+    *rounded_inputs("kv_cache", ("prefill_output", "decode_output")),
 )  # fmt: skip

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from karat.faults import Fault, wrap
+from karat.faults import Fault, rounded_inputs, wrap
 
 Array = Any
 OUTPUT = ("output",)
@@ -124,4 +124,6 @@ FAULTS = (
     Fault("beta_missing", OUTPUT, "norm biases left at 0", affine(lambda normed, w, b: normed * w)),
     Fault("beta_before_gamma", OUTPUT, "the bias is added before the weight multiplies", affine(lambda normed, w, b: (normed + b) * w)),
     Fault("beta_subtracted", OUTPUT, "the bias is subtracted", affine(lambda normed, w, b: normed * w - b)),
+    # --- what comes in
+    *rounded_inputs("layer_norm", OUTPUT),
 )  # fmt: skip

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from karat.faults import Fault, wrap
+from karat.faults import Fault, rounded_inputs, wrap
 
 Array = Any
 Change = Callable[[Any], None]
@@ -319,4 +319,6 @@ FAULTS = (
         "check_mask", lambda inputs: inputs | {"mask": np.resize(inputs["mask"], (inputs["k"].shape[0], inputs["k"].shape[2]))} if inputs.get("mask") is not None else inputs)),
     Fault("state_accepted", REFUSED, "an initial state of any shape, or without its sum, is used", fitted("check_state", lambda inputs: with_state(inputs) if "initial_state" in inputs else inputs)),
     Fault("floor_accepted", REFUSED, "a floor that is not above 0 is used", accepts("check_floor")),
+    # --- what comes in
+    *rounded_inputs("linear_attention", ("q_features",)),
 )  # fmt: skip

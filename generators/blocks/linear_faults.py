@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from karat.faults import Fault, wrap
+from karat.faults import Fault, rounded_inputs, wrap
 
 Array = Any
 Change = Callable[[Any], None]
@@ -182,4 +182,6 @@ FAULTS = (
     Fault("accepts_biases", REFUSED, "any number of biases is taken, repeated or cut off", accepts("bias ", then=any_bias)),
     Fault("accepts_unknown_layout", REFUSED, "an unknown layout is taken for 'out_in'", wrap(
           linear=lambda right: lambda x, weight, bias=None, *, layout: right(x, weight, bias, layout=layout if layout == "in_out" else "out_in"))),
+    # --- what comes in
+    *rounded_inputs("linear", PRODUCT),
 )  # fmt: skip

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from karat.faults import Fault, wrap
+from karat.faults import Fault, rounded_inputs, wrap
 from karat.freeze import beside
 
 Array = Any
@@ -62,4 +62,6 @@ FAULTS = (
     Fault("hidden_slice_minus_infinity", OUTPUT, "-inf for a slice that is hidden altogether", hidden_slice(lambda length: -np.inf)),
     Fault("hidden_slice_zero", OUTPUT, "0 for a slice that is hidden altogether", hidden_slice(lambda length: 0)),
     Fault("hidden_slice_uniform", OUTPUT, "-log n for a slice that is hidden altogether", hidden_slice(lambda length: -np.log(max(length, 1)))),
+    # --- what comes in
+    *rounded_inputs("log_softmax", ("logsumexp", "output")),
 )  # fmt: skip

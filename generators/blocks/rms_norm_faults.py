@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from karat.faults import Fault, wrap
+from karat.faults import Fault, rounded_inputs, wrap
 
 Array = Any
 Change = Callable[[Any], None]
@@ -254,4 +254,6 @@ FAULTS = (
     Fault("accepts_epsilon_negative", REFUSED, "a negative epsilon is taken", accepts("epsilon -")),
     Fault("accepts_unknown_epsilon_is", REFUSED, "an unknown epsilon_is is taken for 'outside_root'", accepts("epsilon_is")),
     Fault("accepts_unknown_weight_is", REFUSED, "an unknown weight_is is taken for 'factor_less_one'", accepts("weight_is")),
+    # --- what comes in
+    *rounded_inputs("rms_norm", INVERSE),
 )  # fmt: skip

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from karat.faults import Fault, wrap
+from karat.faults import Fault, rounded_inputs, wrap
 
 Array = Any
 Change = Callable[[Any], None]
@@ -392,4 +392,6 @@ FAULTS = (
     Fault("tables_cut", REFUSED, "tables of any number of columns are cut to the pairs", accepts(
         "check_tables", both_rotated=lambda right: lambda q, k, cos, sin, pairing: right(
             q, k, cos[..., : q.shape[-1] // 2], sin[..., : q.shape[-1] // 2], pairing))),
+    # --- what comes in
+    *rounded_inputs("rotary_embedding", ("q_rotated", "k_rotated")),
 )  # fmt: skip

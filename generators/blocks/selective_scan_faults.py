@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from karat.faults import Fault, wrap
+from karat.faults import Fault, rounded_inputs, wrap
 
 Array = Any
 Change = Callable[[Any], None]
@@ -304,4 +304,6 @@ FAULTS = (
     Fault("gate_quick_gelu", OUTPUT, "y z sigmoid(1.702 z)", gate(lambda silu, y, z: y * z / (1 + np.exp(z.dtype.type(-1.702) * z)))),
     # --- what must be refused
     Fault("shapes_accepted", REFUSED, "inputs of other shapes are repeated or cut until they fit", made_to_fit),
+    # --- what comes in
+    *rounded_inputs("selective_scan", ("step_size",)),
 )  # fmt: skip

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from karat.faults import Fault, wrap
+from karat.faults import Fault, rounded_inputs, wrap
 
 Array = Any
 Change = Callable[[Any], None]
@@ -260,4 +260,6 @@ FAULTS = (
     Fault("hidden_slice_zero", OUTPUT, "0 for a slice that is hidden altogether, whatever `empty` says", hidden_as(lambda length: 0)),
     Fault("hidden_slice_uniform", OUTPUT, "1 / n for a slice that is hidden altogether", hidden_as(lambda length: 1 / max(length, 1))),
     Fault("accepts_unknown_empty", REFUSED, "an unknown `empty` is taken for 'nan'", accepts("empty", {"empty": "nan"})),
+    # --- what comes in
+    *rounded_inputs("softmax", ("logsumexp", "output")),
 )  # fmt: skip

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from karat.faults import Fault, wrap
+from karat.faults import Fault, rounded_inputs, wrap
 
 Array = Any
 Change = Callable[[Any], None]
@@ -224,4 +224,6 @@ FAULTS = (
     Fault("sigmoid_by_tanh", HIDDEN, "the sigmoid as (1 + tanh(z / 2)) / 2, which in float32 is a multiple of 2^-24", activation(lambda z: z * np.round(sigmoid(z) * 2.0**24) / 2**24)),
     Fault("beta_2", HIDDEN, "gate sigmoid(2 gate) * up", activation(lambda z: z * sigmoid(2 * z))),
     Fault("sigmoid_by_clipping", HIDDEN, "the sigmoid by clipping 1/2 + gate / 4", activation(lambda z: z * np.clip(0.5 + z / 4, 0, 1))),
+    # --- what comes in
+    *rounded_inputs("swiglu", ("gate",)),
 )  # fmt: skip

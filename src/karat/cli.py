@@ -189,14 +189,12 @@ def _check(repository: Repository, options: argparse.Namespace) -> int:
     finally:
         candidate.close()
     written = "-" in (options.json, options.junit)
-    lines = [*(f"property {outcome.line}" for outcome in tried), reports.text(report, repository)]
-    print(reports.printable("\n".join(lines)), file=sys.stderr if written else sys.stdout, flush=True)
+    print(reports.text(report, repository, tried), file=sys.stderr if written else sys.stdout, flush=True)
     if options.json:
-        _write(options.json, reports.as_json(report, properties.as_json(tried)) + "\n")
+        _write(options.json, reports.as_json(report, tried) + "\n")
     if options.junit:
         _write(options.junit, reports.as_junit(report, repository))
-    codes = {report.exit_code, properties.exit_code(tried)}
-    return next(code for code in (3, 2, 4, 1, 5, 0) if code in codes)
+    return reports.exit_code(report, tried)
 
 
 def _gate(repository: Repository, options: argparse.Namespace) -> int:

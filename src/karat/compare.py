@@ -365,7 +365,8 @@ class _Plan:
         if counted is not None and counted.all():
             counted = None
         totals.elements += y.size if counted is None else int(np.count_nonzero(counted))
-        held, error = True, None
+        held = True
+        error: Floats | None = None  # where float32 will not do
         plain = counted is None and not self.exact_zeros and self.factor == 1 and self.weights is not None
         sums = self._sums_of_plain(found, y, work) if plain else []
         if not sums:
@@ -376,7 +377,7 @@ class _Plan:
         self._magnitudes(totals, _Errors(found, y, error), work if held else None)
         if isinstance(self.allowance, Predicted) and self.weights is not None:
             sums += self._in_sigma(totals, self.weights, self.allowance, y, counted, start, work, error)
-        elif isinstance(self.allowance, Flat):
+        elif isinstance(self.allowance, Flat) and error is not None:
             allowed = np.abs(y) * self.allowance.rtol + self.allowance.atol
             self._peak(totals, np.where(error == 0, 0, np.abs(error) / allowed), 1.0, start)
         totals.sums[: len(sums)] += sums
@@ -663,7 +664,8 @@ def _dots(several: NDArray[Any], one: NDArray[Any]) -> list[float]:
 def _row_squares(rows: Singles) -> NDArray[Any]:
     """Return the sum of squares of each row."""
     if rows.shape[1] <= _DOT:
-        return np.vecdot(rows, rows)
+        squares: NDArray[Any] = np.vecdot(rows, rows)
+        return squares
     return np.array([sum_of_squares for row in rows for sum_of_squares in _dots(row[None], row)])
 
 

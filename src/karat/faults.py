@@ -72,6 +72,36 @@ def wrap(**replacements: Callable[[Any], Any]) -> Callable[[Any], None]:
     return change
 
 
+def rounded_inputs(function: str, at: tuple[str, ...]) -> tuple[Fault, ...]:
+    """Return the faults of a suite's `function` that rounds its inputs on the way in, which shows first `at`.
+
+    GPU libraries multiply so unless they are told not to, and automatic casting does it. Cases of `Fine` inputs see it.
+    """
+    return tuple(
+        Fault(
+            f"inputs_in_{name}",
+            at,
+            f"the inputs are rounded to the {bits} bits of {name} on the way in",
+            wrap(**{function: lambda right, bits=bits: lambda **given: right(**_rounded(given, bits))}),
+            contracts,
+        )
+        for name, bits, contracts in (
+            ("tfloat32", 11, ("float64", "float32")),
+            ("bfloat16", 8, ("float64", "float32", "tfloat32")),
+        )
+    )
+
+
+def _rounded(value: Any, bits: int) -> Any:
+    """Return floats, and mappings of them, rounded to so many bits of significand; all else as it is."""
+    if isinstance(value, Mapping):
+        return {name: _rounded(entry, bits) for name, entry in value.items()}
+    if not isinstance(value, np.ndarray) or value.dtype.kind != "f":
+        return value
+    significand, exponent = np.frexp(value)
+    return np.ldexp(np.rint(significand * 2.0**bits) / 2.0**bits, exponent).astype(value.dtype)
+
+
 def load_faults(repository: Repository, suite: Suite) -> tuple[Fault, ...]:
     """Return the faults catalogued in `generators/<suite>_faults.py`, none if there is no such file."""
     path = repository.faults(suite.name)

@@ -34,7 +34,9 @@ def kinds_text(candidate: Floats, golden: Floats, judged: Bools) -> str:
     return "; ".join(text for _, text in sorted(found, reverse=True))
 
 
-def explain_pattern(candidate: Floats, golden: Floats, judged: Bools, axes: tuple[str, ...]) -> list[Diagnosis]:
+def explain_pattern(  # noqa: PLR0911 - one return for each pattern
+    candidate: Floats, golden: Floats, judged: Bools, axes: tuple[str, ...]
+) -> list[Diagnosis]:
     """Return what makes the golden's pattern of infinities the candidate's, the most telling first, if anything does.
 
     The arrays have one shape; `axes` labels it, or is empty. A number far below all of the golden's stands for an
@@ -66,19 +68,19 @@ def explain_pattern(candidate: Floats, golden: Floats, judged: Bools, axes: tupl
 
 def _of_nan(wrong: Bools, golden: Floats, judged: Bools, labels: tuple[str, ...]) -> list[Diagnosis]:
     """Return what is said of NaN that stand where the golden has none: those whose places have something in common."""
-    number = int(np.count_nonzero(wrong))
-    if not number:
-        return []
-    if number == np.count_nonzero(judged):
-        return [Diagnosis("nan", 1.0, 0.0, "NaN everywhere")]
-    for places, text in (
-        (np.isinf(golden), "infinite: as of ∞ - ∞, or of a mask that multiplies it by 0"),
-        (golden == 0, "0: as of 0 / 0, where a softmax, a norm or a mean has nothing to sum"),
-    ):
-        if np.array_equal(wrong, places & judged):
-            return [Diagnosis("nan", number / int(np.count_nonzero(judged)), 0.0, f"NaN just where the golden is {text}")]
-    text = _whole_slices(wrong, judged, labels) or _from_one_on(wrong, judged, labels)
-    return [Diagnosis("nan", number / int(np.count_nonzero(judged)), 0.0, text)] if text else []
+    text = _places_of_nan(wrong, golden, judged, labels) if wrong.any() else ""
+    share = np.count_nonzero(wrong) / np.count_nonzero(judged)
+    return [Diagnosis("nan", share, 0.0, text)] if text else []
+
+
+def _places_of_nan(wrong: Bools, golden: Floats, judged: Bools, labels: tuple[str, ...]) -> str:
+    if np.array_equal(wrong, judged):
+        return "NaN everywhere"
+    if np.array_equal(wrong, np.isinf(golden) & judged):
+        return "NaN just where the golden is infinite: as of ∞ - ∞, or of a mask that multiplies it by 0"
+    if np.array_equal(wrong, (golden == 0) & judged):
+        return "NaN just where the golden is 0: as of 0 / 0, where a softmax, a norm or a mean has nothing to sum"
+    return _whole_slices(wrong, judged, labels) or _from_one_on(wrong, judged, labels)
 
 
 def _whole_slices(wrong: Bools, judged: Bools, labels: tuple[str, ...]) -> str:
@@ -101,7 +103,7 @@ def _whole_slices(wrong: Bools, judged: Bools, labels: tuple[str, ...]) -> str:
 
 
 def _from_one_on(wrong: Bools, judged: Bools, labels: tuple[str, ...]) -> str:
-    """Return the axis along which all is NaN from the first NaN on: what is carried along it is; "" if there is none."""
+    """Return the axis along which all is NaN from the first NaN on, as what is carried along it is; "" if none is."""
     for axis in range(wrong.ndim):
         if wrong.shape[axis] > 1 and np.array_equal(wrong, np.logical_or.accumulate(wrong, axis) & judged):
             start = int(np.flatnonzero(wrong.any(tuple(other for other in range(wrong.ndim) if other != axis)))[0])

@@ -10,15 +10,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from karat import noise
+from karat import formats, noise
 from karat.candidates import Candidate, Failure, FolderCandidate, Request
 from karat.errors import CandidateError, UsageError
 from karat.exchange import Outputs
 from karat.goldens import GoldenSet
+from karat.inputs import Stored
 from karat.suites import Case, Property, Repository, Selection, Suite
 from karat.tolerances import Contract, Tolerance, Tolerances, read_tolerances
 
 Arrays = dict[str, NDArray[Any]]
+
+_LEFT = "outputs/"
+"""Before the names of what the first run left, among the inputs that `Property.changed` is given."""
 
 
 @dataclass(frozen=True)
@@ -80,29 +84,56 @@ def _tried(
     contract: Contract,
     tolerances: Tolerances,
 ) -> Outcome:
-    given = goldens.draw_inputs(case)
-    changed = entry.changed(given) if entry.changed is not None else given
-    request = Request(suite, case, contract, given, goldens)
-    second = replace(request, case=replace(case, params={**case.params, **entry.params}), arrays=changed)
+    request = Request(suite, case, contract, goldens.draw_inputs(case), goldens)
     place = f"{suite.name}/{case.name}/{contract.name}"
-    runs: list[Arrays] = []
-    for run in (request, second):
-        outcome = candidate.run(run)
-        if isinstance(outcome, Failure):
-            return Outcome(place, entry.name, outcome.status, outcome.text)
-        if entry.checkpoint not in outcome.tensors:
-            return Outcome(place, entry.name, "unsupported", f"it does not produce {entry.checkpoint}")
-        try:
-            runs.append(_loaded(case, outcome))
-        except (CandidateError, OSError, ValueError, MemoryError) as error:
-            return Outcome(place, entry.name, "crashed", f"broke the protocol: {error}")
-    if entry.compared is None:
-        return Outcome(place, entry.name, *_bits(entry, *runs))
+    first = _run(candidate, request, entry)
+    if isinstance(first, Failure):
+        return Outcome(place, entry.name, first.status, first.text)
     try:
-        found, wanted = entry.compared(runs[0], runs[1], changed)
+        again = _again(request, entry, first)
+        second = _run(candidate, again, entry)
+        if isinstance(second, Failure):
+            return Outcome(place, entry.name, second.status, second.text)
+        if entry.compared is None:
+            return Outcome(place, entry.name, *_bits(entry, first, second))
+        found, wanted = entry.compared(first, second, again.arrays)
     except KeyError as error:
-        return Outcome(place, entry.name, "unsupported", f"it does not produce {error.args[0]}")
+        absent = error.args[0].removeprefix(_LEFT)
+        return Outcome(place, entry.name, "unsupported", f"it does not produce {absent}")
     return Outcome(place, entry.name, *_within(entry, found, wanted, _allowed(request, entry, tolerances)))
+
+
+def _run(candidate: Candidate, request: Request, entry: Property) -> Arrays | Failure:
+    """Return the checkpoints that a run left, or why there are none."""
+    outcome = candidate.run(request)
+    if isinstance(outcome, Failure):
+        return outcome
+    if entry.checkpoint not in outcome.tensors:
+        return Failure("unsupported", f"it does not produce {entry.checkpoint}")
+    try:
+        return _loaded(request.case, outcome)
+    except (CandidateError, OSError, ValueError, MemoryError) as error:
+        return Failure("crashed", f"broke the protocol: {error}")
+
+
+def _again(request: Request, entry: Property, first: Arrays) -> Request:
+    """Return the second run.
+
+    `changed` finds what the first run left beside the inputs, as `outputs/CHECKPOINT`, so that a state can be carried
+    over: floats in storage, as a candidate is given them.
+    """
+    case, storage = request.case, formats.lookup(request.contract.storage).dtype
+    arrays = dict(request.arrays)
+    if entry.changed is not None:
+        left = {
+            _LEFT + name: array.astype(storage) if case.checkpoint(name).floating else array
+            for name, array in first.items()
+        }
+        changed = entry.changed(arrays | left)
+        arrays = {name: array for name, array in changed.items() if name not in left}
+    added = {name: Stored(arrays[name].shape) for name in arrays.keys() - case.inputs.keys()}
+    params = {**case.params, **entry.params}
+    return replace(request, case=replace(case, inputs={**case.inputs, **added}, params=params), arrays=arrays)
 
 
 def _loaded(case: Case, outcome: Outputs) -> Arrays:
@@ -132,9 +163,14 @@ def _bits(entry: Property, first: Arrays, second: Arrays) -> tuple[str, str]:
 
 
 def _allowed(request: Request, entry: Property, tolerances: Tolerances) -> float:
-    """Return how far two correct values of a checkpoint may be apart: each by as much as the largest is allowed."""
+    """Return how far two correct values of a checkpoint may be apart: each by as much as the largest is allowed.
+
+    Integers and booleans may not be apart at all.
+    """
     suite, case, contract = request.suite.name, request.case.name, request.contract
     checkpoint = request.case.checkpoint(entry.checkpoint)
+    if not checkpoint.floating:
+        return 0.0
     row = tolerances.find(contract.name, suite, case, entry.checkpoint, kind=checkpoint.tolerance)
     golden = request.goldens.golden(case, entry.checkpoint)
     golden = np.where(np.isfinite(golden), golden, 0)

@@ -47,6 +47,7 @@ class Report:
         findings: what the gate found, for the suites that were asked for.
         extra: names that the candidate produced and nobody wants, by `suite/case`.
         required: patterns of checkpoints that may not be unsupported.
+        unsupported: the patterns of checkpoints that the candidate says it does not provide.
     """
 
     candidate: str
@@ -54,6 +55,7 @@ class Report:
     findings: Sequence[Finding] = ()
     extra: dict[str, list[str]] = field(default_factory=dict)
     required: Selection | None = None
+    unsupported: Sequence[str] = ()
 
     @property
     def counts(self) -> dict[str, int]:
@@ -94,6 +96,7 @@ class Session:
         self.repository, self.candidate = repository, candidate
         self.findings = gate.inspect(repository, suites) if findings is None else findings
         self.extra: dict[str, list[str]] = {}
+        self.unsupported: dict[str, None] = {}
         self.to_first_divergence = False
         self._tolerances: Tolerances | None = None
         self._goldens: dict[str, GoldenSet] = {}
@@ -135,6 +138,7 @@ class Session:
         outcome = self.candidate.run(request)
         if not isinstance(outcome, Failure):
             self._note_extra(suite, case, set(outcome.tensors))
+            self.unsupported |= dict.fromkeys(outcome.unsupported)
         return judge(request, outcome, self.tolerances, blocked, to_first_divergence=self.to_first_divergence)
 
     def _blocked(self, request: Request) -> dict[str, Verdict]:
@@ -213,7 +217,7 @@ def check(
         for verdict in session.verdicts(suite, case, contract)
         if selection.has(suite.name, case.name, verdict.checkpoint)
     ]
-    return Report(candidate.spec, verdicts, session.findings, session.extra, required)
+    return Report(candidate.spec, verdicts, session.findings, session.extra, required, tuple(session.unsupported))
 
 
 def _declared(suites: Iterable[Suite]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import fnmatch
 import importlib.util
 import json
@@ -24,6 +25,7 @@ Arrays = Mapping[str, NDArray[Any]]
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")
 _SUITE_NAME = re.compile(r"[a-z][a-z0-9_]*(@[a-zA-Z0-9_.-]+)?")
+_MOST_KNOWN = 50  # names that a message lists
 
 
 @dataclass(frozen=True)
@@ -435,6 +437,24 @@ def find_repository(start: Path | None = None) -> Repository:
     raise UsageError(f"no tolerances.toml in {start} or above it, and this installation ships no suites")
 
 
+def _nearest(pattern: tuple[str, str, str], suites: Mapping[str, Suite]) -> str:
+    """Say which part of a pattern that selects nothing is of nothing, what is nearest to it, and what there is."""
+    chosen = [suite for suite in suites.values() if fnmatch.fnmatchcase(suite.name, pattern[0])]
+    cases = [case for suite in chosen for case in suite.cases if fnmatch.fnmatchcase(case.name, pattern[1])]
+    if not chosen:
+        level, what, known = 0, "suites", list(suites)
+    elif not cases:
+        level, what, known = 1, f"cases of {pattern[0]}", [case.name for suite in chosen for case in suite.cases]
+    else:
+        level, what = 2, f"checkpoints of {pattern[0]}/{pattern[1]}"
+        known = [checkpoint.name for case in cases for checkpoint in case.checkpoints]
+    known = list(dict.fromkeys(known))
+    close = difflib.get_close_matches(pattern[level], known, n=1)
+    meant = f"did you mean {'/'.join((*pattern[:level], close[0]))}? " if close else ""
+    more = f", … ({len(known)}; `karat list` names them)" if len(known) > _MOST_KNOWN else ""
+    return f"{meant}{what}: {', '.join(known[:_MOST_KNOWN]) or 'none'}{more}"
+
+
 @dataclass(frozen=True)
 class Selection:
     """What `suite[/case[/checkpoint]]` patterns with shell wildcards select; no pattern selects everything."""
@@ -466,10 +486,8 @@ class Selection:
         """Raise `UsageError` for the first pattern that selects nothing."""
         for pattern in self.patterns:
             if not any(True for _ in Selection((pattern,)).walk(suites.values())):
-                known = ", ".join(suites) or "none"
-                raise UsageError(
-                    f"{'/'.join(pattern)} selects nothing; suites: {known}; `karat list SUITE` names the checkpoints"
-                )
+                typed = "/".join(pattern).removesuffix("/*").removesuffix("/*")
+                raise UsageError(f"{typed} selects nothing; {_nearest(pattern, suites)}")
 
     def walk(self, suites: Iterable[Suite]) -> Iterable[tuple[Suite, Case, Checkpoint]]:
         """Yield what is selected, in the order of the contracts."""

@@ -154,12 +154,14 @@ def _answer(target: str, request: dict[str, str], modules: dict[str, ModuleType 
         if module is None or not hasattr(module, function):
             return {"unsupported": f"{target} has no function {function}"}
         run(module, function, Path(request["inputs"]), Path(request["outputs"]))
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever the candidate raises is its verdict, not karat's failure
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - what a candidate raises is its verdict, not karat's failure
         frames = traceback.extract_tb(error.__traceback__)
         own = [frame for frame in frames if Path(frame.filename).parent != Path(__file__).parent]
         text = "".join(traceback.format_list(own) + traceback.format_exception_only(error))
         if "Tensor" in str(error) and "numpy.ndarray" in str(error):
-            text += 'hint: the candidate is given NumPy arrays; with ARRAYS = "torch" in its module it is given tensors\n'
+            text += (
+                'hint: the candidate is given NumPy arrays; with ARRAYS = "torch" in its module it is given tensors\n'
+            )
         return {"raised": text[-8000:], "refuses": loaded and not isinstance(error, (*_BROKEN, CallError))}
     return {"ok": True}
 

@@ -38,7 +38,7 @@ def spread(entries: Sequence[Entry], most: int) -> Sequence[Entry]:
     return entries[:: -(-len(entries) // most) or 1]
 
 
-PAIRS = [(suite, fault) for suite in REPOSITORY.suites.values() for fault in spread(load_faults(REPOSITORY, suite), 8)]
+PAIRS = [(suite, fault) for suite in REPOSITORY.suites.values() for fault in spread(load_faults(REPOSITORY, suite), 5)]
 LAST_RESORT = "greedy_logits"  # a case whose prefill cannot see a fault may see it in its continuation
 
 
@@ -85,9 +85,10 @@ def test_a_fault_is_rejected_where_it_belongs(session: Session, suite: Suite, fa
 NAMED = [
     (suite, fault, contract)
     for suite in REPOSITORY.suites.values()
-    for fault in spread(load_faults(REPOSITORY, suite)[1:], 3)  # others than above
+    for fault in spread(load_faults(REPOSITORY, suite)[1:], 2)  # others than above
     for contract in ("bfloat16", "float16", "bfloat16-once", "float64")
-    if contract in (fault.contracts or suite.contracts) and contract in suite.contracts and (REPOSITORY.folder(suite.name).parent != MODELS or contract != "float64")
+    if contract in suite.contracts and contract in (fault.contracts or suite.contracts)
+    if REPOSITORY.folder(suite.name).parent != MODELS or contract != "float64"
 ]
 NAMED_NAMES = [f"{suite.name}/{fault.name}/{contract}" for suite, fault, contract in NAMED]
 
@@ -105,8 +106,8 @@ def test_the_evidence_is_what_happens(session: Session, suite: Suite, fault: Fau
 CORRECT = [
     (suite, formulation, contract)
     for suite in REPOSITORY.suites.values()
-    for formulation in spread(load_formulations(REPOSITORY, suite), 5)
-    for contract in spread(formulation.contracts or suite.contracts, 3)
+    for formulation in spread(load_formulations(REPOSITORY, suite), 4)
+    for contract in spread(formulation.contracts or suite.contracts, 2)
 ]
 CORRECT_NAMES = [f"{suite.name}/{formulation.name}/{contract}" for suite, formulation, contract in CORRECT]
 

@@ -137,6 +137,42 @@ def test_a_usage_error_is_one_line_that_names_the_value(toy, usage):
     assert "Traceback" not in result.err
 
 
+NEAREST = {
+    "tyo": "tyo selects nothing; did you mean toy? suites: toy",
+    "gelu": "gelu selects nothing; suites: toy",
+    "toy/smal": "toy/smal selects nothing; did you mean toy/small? cases of toy: small, padded",
+    "toy/x/scores": "toy/x/scores selects nothing; cases of toy: small, padded",
+    "t*/small/score": "t*/small/score selects nothing; did you mean t*/small/scores? checkpoints of t*/small: scaled,"
+    " scores, choice",
+}
+
+
+@pytest.mark.parametrize("typed", NEAREST)
+def test_a_selection_of_nothing_names_what_is_nearest(toy, typed):
+    """What was typed, which part of it is of nothing, and what there is in its place."""
+    for words in (("check", "null:zeros", typed), ("list", typed)):
+        result = toy.karat(*words)
+        assert (result.code, result.err) == (2, f"karat: {NEAREST[typed]}\n")
+
+
+def test_a_candidate_without_the_function_is_a_line_a_suite(toy):
+    """A file of one suite is checked against all: what it has not is one line a suite, and the JSON has it all."""
+    result = toy.karat("check", toy.candidate("other = right\n"), "--json", "report.json")
+    first, *others = result.out.splitlines()
+    assert first.startswith("toy: 6 checkpoints of 2 cases unsupported: ")
+    assert first.endswith("mine.py has no function toy")
+    assert len(others) == 2
+    assert len(json.loads((toy.root / "report.json").read_text(encoding="utf-8"))["results"]) == 6
+
+
+def test_a_candidate_that_cannot_be_imported_is_told_once(toy):
+    """A SyntaxError does not depend on the case."""
+    result = toy.karat("check", toy.candidate("def toy(:\n"))
+    assert result.code == 4
+    assert result.out.startswith("toy: 6 checkpoints of 2 cases raised:\n")
+    assert result.out.count("SyntaxError") == 1
+
+
 @pytest.mark.parametrize(
     "words", [(), ("chekc",), ("check",), ("export", "toy"), ("export", "toy", "--to", "x", "--format", "csv")]
 )

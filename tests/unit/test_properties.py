@@ -167,3 +167,41 @@ def test_the_second_run_may_have_other_parameters(tried):
     assert outcome.status == "violated"
     (same,) = tried(replace(entry, params={}))
     assert (same.status, same.text.partition(" ")[0]) == ("holds", "0")
+
+
+def carrying(checkpoint="scores"):
+    """Return a property whose second run is given what the first left, doubled, and must leave the first's again."""
+
+    def changed(given):
+        return {**given, "x": given["x"] + 0 * given[f"outputs/{checkpoint}"].max()}
+
+    return Property(
+        "carried", "a state goes on", ("small",), "scaled", changed, lambda a, b, _: (b["scaled"], a["scaled"])
+    )
+
+
+@pytest.mark.parametrize("contract", ["float32", "bfloat16"])
+def test_the_second_run_is_given_what_the_first_left(tried, contract):
+    """A state can be carried over; it is no input by itself, and what the first run has not left is unsupported."""
+    seen = []
+    entry = carrying()
+
+    def changed(given):
+        seen.append({name: array.dtype.name for name, array in given.items()})
+        return entry.changed(given)
+
+    (outcome,) = tried(replace(entry, changed=changed), contracts=(contract,))
+    assert outcome.status == "holds"
+    assert seen[0]["outputs/scaled"] == seen[0]["outputs/scores"] == contract
+    (absent,) = tried(carrying(), line="    return {'scaled': scaled}\n", contracts=(contract,))
+    assert (absent.status, absent.text) == ("unsupported", "it does not produce scores")
+
+
+def test_integers_may_not_be_apart_at_all(tried, toy):
+    """What is no float has no tolerance."""
+    whole = Property("same", "the same", ("small",), "choice", compared=lambda a, b, _: (b["choice"] + 1, a["choice"]))
+    outcomes = tried(whole, replace(whole, compared=lambda a, b, _: (b["choice"], a["choice"])))
+    assert [outcome.text.partition("; ")[2] or outcome.text for outcome in outcomes] == [
+        "1 apart, allowed 0",
+        "0 apart, allowed 0",
+    ]

@@ -12,10 +12,11 @@ from karat import report as reports
 from karat.compare import Statistics
 from karat.gate import Finding
 from karat.hypotheses import Diagnosis
+from karat.properties import Outcome
 from karat.session import Report
-from karat.suites import Case, Checkpoint, Repository, Selection, Suite
+from karat.suites import Case, Checkpoint, Property, Repository, Selection, Suite
 from karat.tolerances import Tolerance
-from karat.verdicts import Verdict
+from karat.verdicts import Test, Verdict
 
 CHECKPOINTS = (
     Checkpoint("h.0.scores", (2, 3, 4), ("batch", "query", "key"), keep={"key": (1, 3)}),
@@ -141,14 +142,98 @@ def test_consequences_are_counted_not_told():
 
 def test_a_run_that_failed_is_told_once():
     """A candidate that raises does so once a case, not once a checkpoint."""
-    lines = lines_of(*RAISED, *(replace(given, case="case-1") for given in RAISED))
+    lines = lines_of(*RAISED, *(replace(given, case="case-1") for given in RAISED), replace(PASSED, case="case-2"))
     assert lines[:4] == [
         "demo/case-0/float32: 4 raised",
         "  demo/case-0/float32: raised",
         "    ValueError: no",
         "    | line 3",
     ]
-    assert lines[4:] == ["demo/case-1/float32: 4 raised", "  raised: | line 3", "FAIL: py:mine.py: 8 raised"]
+    assert lines[4:6] == ["demo/case-1/float32: 4 raised", "  raised: | line 3"]
+
+
+def every_case(status, text, suite="demo"):
+    """Return verdicts of one status on all of a suite, with a text that may speak of the {case}."""
+    return [
+        replace(verdict(c.name, status, text.format(case=case.name), case=case.name), suite=suite)
+        for case in SUITE.cases
+        for c in CHECKPOINTS
+    ]
+
+
+def test_what_is_the_same_in_every_case_is_told_once():
+    """A suite that a candidate has not, or a file that cannot be imported, is a line a suite and not one a case."""
+    lacking = every_case("unsupported", "mine.py has no function demo")
+    assert lines_of(*lacking)[0] == "demo: 24 checkpoints of 6 cases unsupported: mine.py has no function demo"
+    assert len(lines_of(*lacking)) == 3
+    twice = [given for v in lacking for given in (v, replace(v, contract="bfloat16"))]
+    twice.sort(key=lambda given: (given.case, given.contract))
+    assert lines_of(*twice)[0].startswith("demo: 24 checkpoints of 6 cases under bfloat16, float32 unsupported: ")
+    raised = (
+        every_case("raised", "  line 3\nSyntaxError: no"),
+        every_case("raised", "  line 3\nSyntaxError: no", "more"),
+    )
+    assert lines_of(*raised[0], *raised[1]) == [
+        "demo: 24 checkpoints of 6 cases raised:",
+        "    line 3",
+        "  SyntaxError: no",
+        "more: 24 checkpoints of 6 cases raised: SyntaxError: no",
+        "FAIL: py:mine.py: 48 raised",
+    ]
+
+
+def test_what_is_not_the_same_in_every_case_is_told_case_by_case():
+    """Reasons of their own, and a few cases among others, keep their lines."""
+    lines = lines_of(*every_case("crashed", "in {case}"))
+    assert sum(line.endswith("/float32: 4 crashed") for line in lines) == 6
+    lines = lines_of(*every_case("unsupported", "no")[:8], replace(PASSED, case="case-5"))
+    assert lines[:2] == [f"demo/case-{n}/float32: 4 unsupported: no" for n in (0, 1)]
+
+
+def test_an_empty_dump_is_told_once_with_how_to_begin_one():
+    """A folder of each case is missing: one line, and the command that writes the inputs."""
+    absent = every_case("unsupported", "there is no folder out/demo/{case}")
+    first = "demo: 24 checkpoints of 6 cases unsupported{}: there is no folder out/demo/<case>"
+    command = "karat export demo --to out --contract float32"
+    hint = f"hint: {command} writes the inputs; put the outputs of each case beside them"
+    lines = lines_of(*absent, candidate="dir:out", required=Selection())
+    assert lines[:2] == [first.format(", and required"), hint]
+    assert lines[2].startswith("FAIL: dir:out: 24 unsupported")
+    lines = lines_of(*absent, candidate="dir:out")
+    assert lines[0] == first.format("")
+    assert lines[1:3] == ["hint: nothing was compared: there is no folder out/<suite>/<case>", hint]
+    assert len(lines) == 4
+    assert not [line for line in lines_of(*absent[:4], PASSED, candidate="dir:out") if line.startswith("hint: ")]
+
+
+def test_what_is_unsupported_among_others_is_named():
+    """What a candidate lacks is listed: up to four checkpoints of a case stand in its line."""
+    assert lines_of(PASSED, UNSUPPORTED)[0] == "demo/case-0/float32: 1 pass, 1 unsupported; unsupported: tokens"
+    names = lines_of(PASSED, *[UNSUPPORTED] * 5)[0].partition("; unsupported: ")[2]
+    assert names == "tokens, tokens, tokens, tokens, …"
+
+
+def test_a_pattern_of_unsupported_that_is_of_no_checkpoint_is_noted():
+    """A misspelled pattern promises nothing: it is named, with what is nearest; one that matches is not."""
+    given = ["h.*", "token", "zzz"]
+    notes = [line for line in lines_of(PASSED, unsupported=given) if line.startswith("note: ")]
+    text = "note: UNSUPPORTED names what is no checkpoint of any suite: 'token' (did you mean 'tokens'?), 'zzz'"
+    assert notes == [text]
+    assert not [line for line in lines_of(PASSED, unsupported=["loss"]) if line.startswith("note: ")]
+
+
+def test_where_an_output_is_missing_the_report_says_where_one_says_so():
+    """What a candidate does not provide it lists; said once, and not to a worthless candidate."""
+    hints = {spec: [x for x in lines_of(MISSING, MISSING, candidate=spec) if "hint: " in x] for spec in SPECS}
+    assert hints == {spec: [f"hint: what a candidate does not provide it lists, as {SPECS[spec]}"] for spec in SPECS}
+    assert not [line for line in lines_of(MISSING, candidate="null:missing") if "hint: " in line]
+
+
+SPECS = {
+    "py:mine.py": 'UNSUPPORTED = ["tokens"] in the module',
+    "dir:out": '["tokens"] in unsupported.json with its outputs',
+    "cmd:run {outputs}": '["tokens"] in unsupported.json with its outputs',
+}
 
 
 def test_a_missing_golden_a_missing_output_and_a_mismatch_are_three_messages():
@@ -181,6 +266,76 @@ def test_a_case_in_a_line_says_what_it_likely_is():
     lines = lines_of(MISMATCH, again)
     assert "  mismatch, first at h.0.scores, likely mask_missing" in lines
     assert sum("    error" in line for line in lines) == 1
+
+
+def likely(fault, strength=1.0, uncertainty=0.005, explained=1.0):
+    """Return a diagnosis, by default that all of a catalogued fault is there."""
+    return Diagnosis(fault, strength, uncertainty, "why", explained)
+
+
+GUESSES = {
+    "all of it": ([likely("a")], ["likely a: why"], "likely a"),
+    "too much of it": ([likely("a", 1.55)], ["perhaps a: why"], "perhaps a"),
+    "too little of it": ([likely("a", 0.7)], ["perhaps a: why"], "perhaps a"),
+    "all of it as far as is known": ([likely("a", 1.2, 0.12)], ["likely a: why"], "likely a"),
+    "a poor fit": ([likely("a", 1.55, 0.5)], ["perhaps a: why"], "perhaps a"),
+    "no catalogued one": ([likely("scale", 8.0, 0.0, 0.0)], ["likely scale: why"], "likely scale"),
+    "as good": (
+        [likely("a"), likely("b"), likely("scale", 1.0, 0.0, 0.0)],
+        ["likely one of: a: why", "or b: why", "scale: why"],
+        "likely a or b",
+    ),
+    "as poor": (
+        [likely("a", 1.55), likely("b", 1.55)],
+        ["perhaps one of: a: why", "or b: why"],
+        "perhaps a or b",
+    ),
+    "less good": ([likely("a"), likely("b", explained=0.98)], ["likely a: why", "b: why"], "likely a"),
+    "of another strength": ([likely("a"), likely("b", 0.95)], ["likely a: why", "b: why"], "likely a"),
+}
+
+
+@pytest.mark.parametrize(("found", "lines", "short"), GUESSES.values(), ids=GUESSES)
+def test_a_name_is_as_certain_as_the_fit(found, lines, short):
+    """All of a mistake makes it likely, another part of it perhaps; of two that fit equally well neither is certain."""
+    first, again = (replace(MISMATCH, case=f"case-{n}", diagnosis=found) for n in range(2))
+    told = reports.explain(first, REPOSITORY)
+    assert told[3:-1] == [f"  {line}" for line in lines]
+    assert f"  mismatch, first at h.0.scores, {short}" in lines_of(first, again)
+
+
+def failing(*names):
+    """Return a verdict for each case, of which each fails with these diagnoses, or passes where there is None."""
+    return [
+        replace(MISMATCH, case=f"case-{n}", diagnosis=found) if found is not None else replace(PASSED, case=f"case-{n}")
+        for n, found in enumerate(names)
+    ]
+
+
+SUMS = {
+    "outvoted": (
+        [[likely("b")], [likely("a")], [likely("a")], [likely("a")], None],
+        ["demo: 4 of 5 cases fail; likely a in 3, b in 1"],
+    ),
+    "told apart by a case": (
+        [[likely("a"), likely("b")], [likely("b")]],
+        ["demo: 2 of 2 cases fail; likely b in 2, a in 1"],
+    ),
+    "never told apart": ([[likely("a"), likely("b")]] * 3, ["demo: 3 of 3 cases fail; likely a or b in 3"]),
+    "never certain": ([[likely("a", 1.5)]] * 2, ["demo: 2 of 2 cases fail; perhaps a in 2"]),
+    "many": ([[likely(x)] for x in "abcd"], ["demo: 4 of 4 cases fail; likely a in 1, b in 1, c in 1, …"]),
+    "one": ([[likely("a")], None], []),
+    "no name": ([(), ()], []),
+}
+
+
+@pytest.mark.parametrize(("names", "expected"), SUMS.values(), ids=SUMS)
+def test_a_suite_of_which_several_cases_fail_is_summed_up(names, expected):
+    """The name that most cases give stands at the end, before the sum, where people look."""
+    lines = lines_of(*failing(*names))
+    assert (
+        [line for line in lines if " cases fail" in line] == expected == lines[-1 - len(expected) : -1][: len(expected)]
+    )
 
 
 def test_the_checkpoint_at_which_most_cases_diverge_first_is_named():
@@ -247,6 +402,66 @@ def test_text_json_and_exit_code_agree(report, code, word, last):
 def test_what_is_wrong_with_the_goldens_is_told_with_the_verdicts():
     """A stale golden is a finding of the check too, with the command that mends it."""
     assert "golden stale: demo: validators/demo.py changed; run: freeze" in lines_of(PASSED, findings=[STALE])
+
+
+OUTCOMES = [
+    Outcome("demo/case-0/float32", "repeatable", "violated", "two runs give the same bits: loss at () is 1, then 2"),
+    Outcome("demo/case-0/float32", "causal", "holds", "0 apart, allowed 1"),
+    Outcome("demo/case-1/float32", "causal", "holds", ""),
+]
+
+
+def test_a_violated_property_fails_and_says_what_must_hold():
+    """The sum counts the properties and agrees with the exit code; a violation reads as what it is."""
+    report, repository = Report("py:x", [PASSED]), Repository(Path("nowhere"))
+    about = Property("repeatable", "two runs give the same bits", ("case-0",), "loss")
+    vars(repository)["suites"] = {"demo": replace(SUITE, properties=(about,))}
+    lines = reports.text(report, repository, OUTCOMES).splitlines()
+    must = "it must hold that two runs give the same bits, and does not: loss at () is 1, then 2"
+    assert lines[0] == f"property demo/case-0/float32: repeatable: violated: {must}"
+    assert lines[1] == "property demo/case-0/float32: causal: holds: 0 apart, allowed 1"
+    assert lines[-1] == "FAIL: py:x: 1 pass; properties: 1 violated, 2 held"
+    assert reports.exit_code(report, OUTCOMES) == 1
+    content = json.loads(reports.as_json(report, OUTCOMES))
+    assert (content["verdict"], content["exit_code"], len(content["properties"])) == ("fail", 1, 3)
+    assert reports.text(report, repository, OUTCOMES[1:]).endswith("PASS: py:x: 1 pass; properties: 2 held")
+    raised = [replace(OUTCOMES[1], status="raised")]
+    assert reports.text(report, repository, raised).endswith("FAIL: py:x: 1 pass; properties: 1 raised")
+
+
+@pytest.mark.parametrize(
+    ("shape", "row", "said"),
+    [((2, 3, 2), (1, 2), "the worst row, (1, 2)"), ((12,), (), "the only row"), ((1, 12), (0,), "the only row")],
+)
+def test_the_only_row_is_not_called_the_worst(shape, row, said):
+    """An array of one row has no worst one."""
+    tests = (Test("max", 50.0, 10.0), Test("rms", 5.0, 3.0), Test("row", 7.0, 6.0))
+    wrong = replace(MISMATCH, shape=shape, tests=tests, statistics=replace(OFF, row=row))
+    assert f"    rms 5 σ (allowed 3); {said}, 7 σ (allowed 6)" in lines_of(wrong)
+
+
+def test_an_override_is_told_with_what_it_is_for(tmp_path):
+    """The number of an override says little: the patterns of the row stand with it."""
+    rows = "".join(
+        f'[[override]]\n{key} = "{pattern}"\nrtol = 0.0\natol_rms = 0.005\nreason = "measured"\n'
+        for key, pattern in (("contract", "*"), ('suite = "demo"\ncheckpoint', "h.*"))
+    )
+    contract = 'storage = "float32"\naccumulation = "float32"\nproducts = "float32"\nrounding = "each operation"\n'
+    path = tmp_path / "tolerances.toml"
+    path.write_text(f"schema = 1\n[contract.float32]\n{contract}{rows}", encoding="utf-8")
+    repository = Repository(tmp_path)
+    vars(repository)["suites"] = {"demo": SUITE}
+    told = [
+        reports.explain(
+            replace(MISMATCH, tolerance=replace(TOLERANCE, source=f"tolerances.toml, [{place}]")), repository
+        )
+        for place in ("override 1", "override 2", "class.default")
+    ]
+    assert [lines[-1].partition(": ")[2].partition("]")[0] for lines in told] == [
+        "tolerances.toml, [override 1: contract *",
+        "tolerances.toml, [override 2: suite demo, checkpoint h.*",
+        "tolerances.toml, [class.default",
+    ]
 
 
 def test_where_nothing_was_compared_the_reason_is_told():

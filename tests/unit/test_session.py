@@ -162,6 +162,12 @@ def test_only_what_is_selected_is_run_and_reported(toy):
     assert candidate.runs == [("padded", "float32")]
 
 
+def test_what_a_candidate_says_it_lacks_is_kept(toy):
+    """The patterns of UNSUPPORTED are in the report, each once, so that one that matches nothing can be noted."""
+    assert toy.check(toy.candidate("toy = right\nUNSUPPORTED = ['score', 'ch*']\n")).unsupported == ("score", "ch*")
+    assert toy.check("py:candidates/plain").unsupported == ()
+
+
 @pytest.mark.parametrize(
     ("select", "contracts", "text"),
     [

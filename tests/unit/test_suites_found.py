@@ -174,7 +174,8 @@ def test_a_pattern_that_selects_nothing_is_an_error_by_name():
     """A misspelled selection is a usage error, not an empty run."""
     Selection.parse(["gpt2", "gelu/tiny-1/logits"]).require_matches(TREE)
     Selection().require_matches({})
-    with pytest.raises(UsageError, match=r"gelu/tiny/\* selects nothing; suites: gpt2, gelu; `karat list SUITE`"):
+    meant = r"gelu/tiny selects nothing; did you mean gelu/tiny-1\? cases of gelu: small, tiny-1"
+    with pytest.raises(UsageError, match=meant):
         Selection.parse(["gpt2", "gelu/tiny"]).require_matches(TREE)
     with pytest.raises(UsageError, match="suites: none"):
         Selection.parse(["gpt2"]).require_matches({})

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from karat import Case, Checkpoint, Literal, Suite
+from karat import Case, Checkpoint, Literal, Suite, repeatable, rows_apart
 
 ABOUT = """\
 A py: candidate is a function
@@ -159,4 +159,6 @@ CASES = (
     refused("threshold-negative", "softshrink with a threshold of -1/2", "softshrink", threshold=-0.5),
 )
 
-SUITE = Suite("activations", ABOUT, CONTRACTS, CASES, packed=True)
+EVERY = tuple(kind.replace("_", "-") for kind in KINDS)
+PROPERTIES = (rows_apart(EVERY, "output", ("x",)), repeatable(EVERY, "output"))
+SUITE = Suite("activations", ABOUT, CONTRACTS, CASES, packed=True, properties=PROPERTIES)

@@ -38,9 +38,10 @@ and returns
                  H / G query heads of a key head
 A query that sees no key has output and probabilities 0, and the log_sum_exp -inf, or the sink where there is one: it
 adds nothing to what partial results are merged by log_sum_exp, which is how flash kernels, split-K and rings agree.
-Cases of many keys want output and log_sum_exp alone, of the last queries, so that nobody computes T x T scores. A
-candidate that never holds the scores says so: UNSUPPORTED = ["scores", "masked_scores", "probabilities"]; one that
-adds finite numbers instead of -inf leaves out masked_scores alone.
+Most cases of many keys want output and log_sum_exp alone, of the last queries, so that nobody computes T x T scores;
+self-512 and gradients-111 want all, and judge of it some heads, queries and keys. A candidate that never holds the
+scores says so: UNSUPPORTED = ["scores", "masked_scores", "probabilities"]; one that adds finite numbers instead of
+-inf leaves out masked_scores alone.
 
 Must be refused (raise, or exit with another code than 0): q, k or v of another rank than 4; other batches, T or D in
 one than in another; H that is no multiple of G; sinks or slopes that are not (H,); a cotangent of another shape than
@@ -65,28 +66,32 @@ def case(
     given: Sequence[str] = (),
     draws: Draws | None = None,
     last: int = 0,
+    kept: Mapping[str, tuple[int, int]] | None = None,
     contracts: tuple[str, ...] = (),
     **params: Any,
 ) -> Case:
     """Return a case of random inputs.
 
     `given` names the optional ones that there are, `draws` says what is drawn otherwise. With `last`, only output and
-    log_sum_exp of the last so many queries are judged.
+    log_sum_exp of the last so many queries are judged. With `kept`, only the parts (start, stop): of heads and
+    queries in what has queries, whose rows of keys stay whole, and of keys in the gradients of keys and values.
     """
     B, H, G, S, T, D, E = sizes
-    rows = {"query": (S - last, S)} if last else {}
+    rows = {"query": (S - last, S)} if last else kept or {}
+    queries = {axis: part for axis, part in rows.items() if axis in SCORES[:3]}
+    keys = {axis: part for axis, part in rows.items() if axis == "key"}
     points = [
-        Checkpoint("scores", (B, H, S, T), SCORES),
-        Checkpoint("masked_scores", (B, H, S, T), SCORES, nonfinite=True),
-        Checkpoint("probabilities", (B, H, S, T), SCORES, exact_zeros=True),
-        Checkpoint("output", (B, H, S, E), (*SCORES[:3], "channel"), keep=rows),
-        Checkpoint("log_sum_exp", (B, H, S), SCORES[:3], nonfinite=True, keep=rows),
+        Checkpoint("scores", (B, H, S, T), SCORES, keep=queries),
+        Checkpoint("masked_scores", (B, H, S, T), SCORES, nonfinite=True, keep=queries),
+        Checkpoint("probabilities", (B, H, S, T), SCORES, exact_zeros=True, keep=queries),
+        Checkpoint("output", (B, H, S, E), (*SCORES[:3], "channel"), keep=queries),
+        Checkpoint("log_sum_exp", (B, H, S), SCORES[:3], nonfinite=True, keep=queries),
     ]
     if "cotangent" in given:
         points += [
-            Checkpoint("dq", (B, H, S, D), (*SCORES[:3], "channel")),
-            Checkpoint("dk", (B, G, T, D), ("batch", "head", "key", "channel")),
-            Checkpoint("dv", (B, G, T, E), ("batch", "head", "key", "channel")),
+            Checkpoint("dq", (B, H, S, D), (*SCORES[:3], "channel"), keep=queries),
+            Checkpoint("dk", (B, G, T, D), ("batch", "head", "key", "channel"), keep=keys),
+            Checkpoint("dv", (B, G, T, E), ("batch", "head", "key", "channel"), keep=keys),
         ]
     inputs = inputs_of(name, sizes, given, draws)
     return Case(
@@ -178,6 +183,16 @@ GRADIENTS = (
         soft_cap=3.0,
         scale=0.25,
     ),
+    case(
+        "gradients-111",
+        "the last of more keys, summed over two query heads and 97 queries",
+        (1, 4, 2, 97, 111, 9, 6),
+        given=["cotangent"],
+        kept={"head": (1, 3), "query": (47, 50), "key": (12, 16)},
+        causal=True,
+    ),
+    case("fine", "inputs of full float32 width: what is rounded on the way in shows", (2, 4, 2, 6, 9, 8, 7),
+         given=["cotangent"], causal=True).fine("float64", "float32", "tfloat32"),
     case("gradients-nothing", "of queries that see nothing", (1, 3, 1, 8, 5, 7, 6), given=["cotangent"], causal=True),
 )  # fmt: skip
 LARGE = (
@@ -206,6 +221,13 @@ LONG = (
     case("length-111", "an odd length, slopes", (1, 5, 5, 7, 111, 8, 6), last=7, given=["slopes"], causal=True),
     case("length-128", "capped", (1, 4, 2, 9, 128, 8, 7), last=9, causal=True, soft_cap=3.0),
     case("length-256", "causal self-attention of 256 tokens", (1, 2, 1, 256, 256, 16, 12), last=16, causal=True),
+    case(
+        "self-512",
+        "causal self-attention of 512 tokens, two query heads for each key head: whole rows in the middle",
+        (1, 4, 2, 512, 512, 9, 7),
+        kept={"head": (1, 3), "query": (256, 258)},
+        causal=True,
+    ),
     case("length-512", "not causal", (1, 3, 1, 6, 512, 8, 7), last=6),
     case("length-1025", "sinks", (1, 4, 2, 6, 1025, 8, 7), last=6, given=["sinks"], causal=True),
     case("length-2048", "window of 300", (1, 3, 1, 6, 2048, 8, 7), last=6, causal=True, window=300, global_tokens=4),

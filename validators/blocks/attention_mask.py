@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from karat import Case, Checkpoint, Dyadic, Integers, Literal, Property, Suite, repeatable, rows_apart
+from karat import Case, Checkpoint, Dyadic, Integers, Literal, Property, Suite, causality, repeatable, rows_apart
 
 ABOUT = """\
 A py: candidate is a function
@@ -27,7 +27,8 @@ mask_kind  which keys a query keeps, which it drops
   float_keep  floats, 1.0 keeps and 0.0 drops; they are not to be added
   additive    floats, added to the scaled scores. An entry of -1000 or less drops the key, whatever its value: -inf,
               -1e9, -1e4, -9984 (-1e4 in bfloat16), the least number of a format. Entries above -1000 are biases. The
-              mask is in storage, but where it holds -1e4 or -1e9 in float32 under every contract
+              mask is in storage, but where it holds -1e4 or -1e9 in float32 under every contract; so it is in
+              least-shared and least-keys, which hold the least number of float32
 and returns
   masked_scores  (B, H, S, T) q k^T / sqrt(D), plus the bias where the mask is additive; -inf where a key is dropped
   probabilities  (B, H, S, T) their softmax over the keys, exactly 0 where a key is dropped
@@ -119,7 +120,7 @@ def written(name: str, kept: Mask, kind: str, fill: float) -> Literal:
     return literal(np.where(kept, bias, fill), "float64" if fill == LEAST["float64"][0] else "float32")
 
 
-def case(
+def case(  # noqa: PLR0913 - a case is what it is made of
     name: str,
     about: str,
     kept: Mask | None,
@@ -129,8 +130,12 @@ def case(
     sizes: tuple[int, int, int, int, int],
     fill: float = -INFINITE,
     contracts: tuple[str, ...] = (),
+    fixed: bool = False,
 ) -> Case:
-    """Return the case of a mask that keeps `kept`; `sizes` are B, H, S, T and D."""
+    """Return the case of a mask that keeps `kept`; `sizes` are B, H, S, T and D.
+
+    With `fixed` the mask is in float32 under every contract, as it is where it drops by -1e4 or -1e9.
+    """
     B, H, S, T, D = sizes
     inputs: dict[str, Any] = {
         "q": Dyadic((B, H, S, D), f"attention_mask/{name}/q", exponent=-4),
@@ -152,7 +157,7 @@ def case(
         ),
         contracts=contracts,
         about=about,
-        fixed={"mask": "float32"} if fill in (-1e4, -1e9) else {},
+        fixed={"mask": "float32"} if fixed or fill in (-1e4, -1e9) else {},
     )
 
 
@@ -224,6 +229,84 @@ def least() -> tuple[Case, ...]:
             contracts=contracts,
         )
         for name, (fill, contracts) in LEAST.items()
+    )
+
+
+# --- kinds that drop, in other shapes: few keys, small ----------------------------------------------------------------
+
+FILLS: tuple[tuple[str, float, bool], ...] = (
+    ("minus-infinity", -INFINITE, False),
+    ("least", LEAST["float32"][0], True),
+    ("minus-1e9", -1e9, False),
+)
+"""Name, with what an additive mask drops, and whether it is in float32 under every contract for another reason."""
+
+
+def shared() -> tuple[Case, ...]:
+    """Return cases of one mask for all rows and heads, (S, T), with biases; a query keeps no key."""
+    return tuple(
+        case(
+            f"{name}-shared",
+            "one mask of queries and keys for all, with biases; the third query keeps no key",
+            scattered(f"{name}-shared", (4, 5), (2,)),
+            "ST",
+            "biased",
+            sizes=(2, 3, 4, 5, 6),
+            fill=fill,
+            fixed=fixed,
+        )
+        for name, fill, fixed in FILLS
+    )
+
+
+def of_keys() -> tuple[Case, ...]:
+    """Return cases of a mask (B, 1, 1, T), whose second row keeps no key."""
+    kinds = (*(("additive", *entry) for entry in FILLS[:2]), ("float_keep", "float-keep", 0.0, False))
+    return tuple(
+        case(
+            f"{name}-keys",
+            "a mask of (B, 1, 1, T): rows with padding on the left, no key, a hole",
+            patterns(f"{name}-keys", 5)[[2, 5, 3]].reshape(3, 1, 1, 5),
+            "BHST",
+            kind,
+            sizes=(3, 2, 4, 5, 6),
+            fill=fill,
+            fixed=fixed,
+        )
+        for kind, name, fill, fixed in kinds
+    )
+
+
+def other_shapes() -> tuple[Case, ...]:
+    """Return cases of kinds in the shapes that the others leave out, of each the smallest that shows it."""
+    return (
+        *shared(),
+        *of_keys(),
+        case(
+            "minus-1e9-heads",
+            "a mask of (B, H, S, T), with biases; one query of one head keeps no key",
+            scattered("minus-1e9-heads", (2, 3, 4, 5), (1, 2, 0)),
+            "BHST",
+            "biased",
+            sizes=(2, 3, 4, 5, 6),
+            fill=-1e9,
+        ),
+        case(
+            "float-keep-tokens",
+            "a mask of (B, T): rows with one key, padding on the right, no key",
+            patterns("float-keep-tokens", 5)[[4, 1, 5]],
+            "BT",
+            "float_keep",
+            sizes=(3, 2, 4, 5, 6),
+        ),
+        case(
+            "all-dropped-infinity",
+            "nothing is kept anywhere, by -inf",
+            np.zeros((2, 3, 4, 5), bool),
+            "BHST",
+            "additive",
+            sizes=(2, 3, 4, 5, 6),
+        ),
     )
 
 
@@ -389,7 +472,51 @@ def dropped_changed(given: Mapping[str, Any]) -> dict[str, Any]:
     return {**given, "k": np.where(seen, given["k"], -3.0), "v": np.where(seen, given["v"], 40.0)}
 
 
+def values_constant(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the inputs with values of 0.75."""
+    return {**given, "v": np.full_like(given["v"], 0.75)}
+
+
+def keys_reversed(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the inputs with keys, values and what the mask says of them in reverse order."""
+    axes = {"k": 2, "v": 2, "mask": -1}
+    return {name: np.flip(array, axes[name]).copy() if name in axes else array for name, array in given.items()}
+
+
+def sums(first: Mapping[str, Any], _: Mapping[str, Any], __: Mapping[str, Any]) -> tuple[Any, Any]:
+    """Return the sums of the rows, and 1, both divided by the root of the number of keys, whose errors add up."""
+    probabilities = first["probabilities"].astype(np.float64)  # (B, H, S, T)
+    return probabilities.sum(-1) / probabilities.shape[-1] ** 0.5, probabilities.shape[-1] ** -0.5
+
+
+SOME_KEPT = ("no-mask", "biases", "rows-as-queries", "rows-as-queries-integers", "causal", "long")
+"""Cases in which every query keeps a key."""
+
 PROPERTIES = (
+    causality(("causal",), "output", ("q", "k", "v"), axis=2, at=4),
+    Property(
+        "rows-sum-to-1",
+        "the probabilities of a query that keeps a key sum to 1",
+        SOME_KEPT,
+        "probabilities",
+        compared=sums,
+    ),
+    Property(
+        "constant-values",
+        "the average of equal values is that value",
+        SOME_KEPT,
+        "output",
+        values_constant,
+        lambda _, second, inputs: (second["output"], inputs["v"].flat[0]),
+    ),
+    Property(
+        "order-of-keys",
+        "if the mask goes with them, the order of the keys does not matter",
+        ("no-mask", "bool-keep-rows", "minus-infinity-shared", "float-keep-tokens", "long"),
+        "output",
+        keys_reversed,
+        lambda first, second, _: (second["output"], first["output"]),
+    ),
     Property(
         "padding",
         "what stands in a key that is dropped changes nothing",
@@ -405,7 +532,7 @@ SUITE = Suite(
     "attention_mask",
     ABOUT,
     CONTRACTS,
-    (*extremes(), *padded(), *least(), *coinciding(), *refusals()),
+    (*extremes(), *padded(), *least(), *other_shapes(), *coinciding(), *refusals()),
     outputs=("output",),
     packed=True,
     properties=PROPERTIES,

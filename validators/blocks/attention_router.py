@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from karat import Case, Checkpoint, Dyadic, Integers, Literal, Recipe, Suite
+from karat import Case, Checkpoint, Dyadic, Integers, Literal, Recipe, Suite, repeatable, rows_apart
 
 ABOUT = """\
 A py: candidate is a function, all inputs by name
@@ -307,6 +307,12 @@ REFUSED = (
     refused("no-choice", "no choice", choices=0),
 )  # fmt: skip
 
+PROPERTIES = (
+    rows_apart(("resumed", "lengths", "two-queries"), "kernels", ("mask", "past")),
+    rows_apart(("resumed", "causal-past", "window-blocks"), "block_map", ("mask", "past")),
+    rows_apart(("splits", "splits-window"), "splits", ("mask", "past")),
+    repeatable(("many-rows", "experts-ties"), "block_map"),
+)
 SUITE = Suite(
     "attention_router",
     ABOUT,
@@ -314,4 +320,5 @@ SUITE = Suite(
     (*PACKING, *KERNELS, *BLOCKS, *SPLITS, *EXPERTS, *REFUSED),
     outputs=("kernels", "block_map", "experts"),
     packed=True,
+    properties=PROPERTIES,
 )

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from karat import Case, Checkpoint, Dyadic, Integers, Literal, Recipe, Suite
+from karat import Case, Checkpoint, Dyadic, Integers, Literal, Recipe, Suite, repeatable, rows_apart
 
 ABOUT = """\
 A py: candidate is a function
@@ -145,6 +145,8 @@ CASES = (
     case("all-ignored-sum", "no row counts: the sum is 0", logits("all-ignored-sum", (4, 3), -4),
          Literal((IGNORED,) * 4), reduction="sum"),
     case("no-rows", "no rows: the mean is NaN", logits("no-rows", (0, 5), -4), Literal(()), nonfinite=True),
+    case("fine", "inputs of full float32 width: what is rounded on the way in shows",
+         logits("fine", (18, 13), -4, -5), targets("fine", 18, 13)).fine("float64", "float32"),
     refused("target-high", "target 3 of 3 classes", target=Literal((0, 3, 1, 2))),
     refused("target-negative", "target -1, which ignore_index is not", target=Literal((0, -1, 1, 2))),
     refused("target-count", "three targets for four rows", target=Literal((0, 1, 2))),
@@ -155,4 +157,11 @@ CASES = (
     refused("smoothing-negative", "label_smoothing -0.1", label_smoothing=-0.1),
 )  # fmt: skip
 
-SUITE = Suite("cross_entropy", ABOUT, CONTRACTS, CASES, outputs=("loss", "grad_logits"), packed=True)
+PROPERTIES = (
+    rows_apart(("none", "smoothed-none", "weighted-none"), "loss", ("logits", "target")),
+    rows_apart(("sum", "weighted-smoothed"), "grad_logits", ("logits", "target")),
+    repeatable(("mean", "vocabulary"), "grad_logits"),
+)
+SUITE = Suite(
+    "cross_entropy", ABOUT, CONTRACTS, CASES, outputs=("loss", "grad_logits"), packed=True, properties=PROPERTIES
+)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from karat import Case, Checkpoint, Dyadic, Literal, Property, Recipe, Suite, causality, rows_apart
+from karat import Case, Checkpoint, Dyadic, Literal, Property, Recipe, Suite, causality, repeatable, rows_apart
 
 ABOUT = """\
 A py: candidate is a function, all inputs by name
@@ -114,6 +114,8 @@ CASES = (
     case("one-token-large", "one token with exponents below -88, whose output is its value", (1, 3, 1, 1, 8, 6, 1),
          causal=True, exponent=-2),
     case("no-queries", "no queries", (1, 2, 0, 6, 4, 5, 7)),
+    case("fine", "inputs of full float32 width: what is rounded on the way in shows",
+         (2, 3, 8, 12, 6, 5, 9)).fine("float64", "float32", "tfloat32"),
     refused("rank", "q of three axes", given=one("q", 2, 5, 4)),
     refused("width", "k of another width than q", given=one("k", 2, 3, 5, 6)),
     refused("heads", "one key head for three heads", given=one("k", 2, 1, 5, 4)),
@@ -134,6 +136,18 @@ def values_constant(inputs: Arrays) -> dict[str, Any]:
     return {**inputs, "v": np.full_like(inputs["v"], 0.75)}
 
 
+def padding_changed(inputs: Arrays) -> dict[str, Any]:
+    """Return the inputs with other keys and values where the mask, (B, T), is 0."""
+    counts = (inputs["mask"] != 0)[:, None, :, None]  # (B, 1, T, 1)
+    return {**inputs, "k": np.where(counts, inputs["k"], -1.5), "v": np.where(counts, inputs["v"], 40.0)}
+
+
+def keys_reversed(inputs: Arrays) -> dict[str, Any]:
+    """Return the inputs with keys, values and their mask in reverse order."""
+    axes = {"k": 2, "v": 2, "mask": 1}
+    return {name: np.flip(array, axes[name]).copy() if name in axes else array for name, array in inputs.items()}
+
+
 PROPERTIES = (
     causality(("causal", "causal-long"), "output", ("q", "k", "v"), axis=2, at=11),
     rows_apart(("all-keys",), "output", ("q", "k", "v")),
@@ -145,6 +159,23 @@ PROPERTIES = (
         values_constant,
         lambda _, second, inputs: (second["output"], inputs["v"].flat[0]),
     ),
+    Property(
+        "padding",
+        "what stands in the padding changes nothing",
+        ("all-keys-masked", "left-padded"),
+        "output",
+        padding_changed,
+        lambda first, second, _: (second["output"], first["output"]),
+    ),
+    Property(
+        "order-of-keys",
+        "where every query attends to all keys, their order does not matter",
+        ("all-keys", "all-keys-masked", "large"),
+        "output",
+        keys_reversed,
+        lambda first, second, _: (second["output"], first["output"]),
+    ),
+    repeatable(("causal-long", "many-features"), "output"),
 )
 
 SUITE = Suite("favor_attention", ABOUT, CONTRACTS, CASES, outputs=("output",), packed=True, properties=PROPERTIES)

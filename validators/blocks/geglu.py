@@ -6,7 +6,7 @@ Symbols: B batch, T tokens, D width of x, F hidden width, O of the output.
 from collections.abc import Mapping
 from typing import Any
 
-from karat import Case, Checkpoint, Dyadic, Suite
+from karat import Case, Checkpoint, Dyadic, Suite, repeatable, rows_apart
 
 ABOUT = """\
 A py: candidate is a function
@@ -108,6 +108,8 @@ CASES = (
          approximate="tanh"),
     case("vector-none", "no leading axis", (), (10, 24, 27)),
     case("no-tokens-tanh", "nothing to project", (0,), (6, 4, 5), approximate="tanh"),
+    case("fine-tanh", "inputs of full float32 width: what is rounded on the way in shows",
+         (13,), (21, 16, 24), approximate="tanh").fine("float64", "float32", "tfloat32"),
     refused("odd", "gate_up of 7 rows", draws=of_shape("gate_up", 7, 6)),
     refused("gate-up-columns", "gate_up of 5 columns where x has 6 channels", draws=of_shape("gate_up", 8, 5)),
     refused("gate-up-rank", "gate and up as two matrices in one array", draws=of_shape("gate_up", 2, 4, 6)),
@@ -118,4 +120,8 @@ CASES = (
     refused("approximate", "approximate is 'erf'", approximate="erf"),
 )  # fmt: skip
 
-SUITE = Suite("geglu", ABOUT, CONTRACTS, CASES, outputs=("output",), packed=True)
+PROPERTIES = (
+    rows_apart(("up-gate-none", "interleaved-tanh"), "output", ("x",)),
+    repeatable(("wide-none", "wide-hidden-tanh"), "output"),
+)
+SUITE = Suite("geglu", ABOUT, CONTRACTS, CASES, outputs=("output",), packed=True, properties=PROPERTIES)

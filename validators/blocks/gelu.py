@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from karat import Case, Checkpoint, Literal, Suite
+from karat import Case, Checkpoint, Literal, Suite, repeatable, rows_apart
 
 ABOUT = """\
 A py: candidate is a function
@@ -74,4 +74,6 @@ def cases(approximate: str) -> tuple[Case, ...]:
     )
 
 
-SUITE = Suite("gelu", ABOUT, CONTRACTS, cases("tanh") + cases("none"), packed=True)
+BOTH = ("magnitudes-tanh", "magnitudes-none")
+PROPERTIES = (rows_apart(BOTH, "output", ("x",)), repeatable(BOTH, "output"))
+SUITE = Suite("gelu", ABOUT, CONTRACTS, cases("tanh") + cases("none"), packed=True, properties=PROPERTIES)

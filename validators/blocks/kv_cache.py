@@ -5,11 +5,24 @@ Symbols: B batch, H query heads, G key heads, S tokens, D head width, E value wi
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from karat import Case, Checkpoint, Dyadic, Integers, Literal, Property, Recipe, Suite, repeatable, rows_apart
+from karat import (
+    Case,
+    Checkpoint,
+    Dyadic,
+    Integers,
+    Literal,
+    Property,
+    Recipe,
+    Suite,
+    causality,
+    repeatable,
+    rows_apart,
+)
 
 ABOUT = """\
 A py: candidate is a function that runs a whole sequence, step by step, all inputs by name
@@ -155,6 +168,8 @@ CASES = (
          padding=(3, 0, 1), heads=(2, 1)),
     case("every-key-head", "as many key heads as heads; every slot is written", (5, 1, 1), 7, heads=(3, 3)),
     case("prompt-only", "no decoding", (6,), 8, padding=(0, 1)),
+    case("fine", "inputs of full float32 width: what is rounded on the way in shows",
+         (6, 1, 2, 1), 12).fine("float64", "float32", "tfloat32"),
     refused("steps-short", "steps of 6 tokens for 7", steps=[4, 1, 1]),
     refused("steps-zero", "a step without tokens", steps=[4, 0, 3]),
     refused("heads", "3 key heads for 4 heads", given={
@@ -178,7 +193,43 @@ def memory_reversed(given: Mapping[str, Any]) -> dict[str, Any]:
     return {name: array[:, :, ::-1].copy() if name in memories else array for name, array in given.items()}
 
 
+def padding_changed(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the inputs with other queries, keys and values where the prompt is padded."""
+    padded = np.zeros(given["q"].shape[::2], bool)  # (B, S)
+    padded[:, : given["mask"].shape[1]] = given["mask"] == 0
+    seen = ~padded[:, None, :, None]  # (B, 1, S, 1)
+    others = {"q": 2.0, "k": 5.0, "v": 40.0}
+    return {**given, **{name: np.where(seen, given[name], other) for name, other in others.items()}}
+
+
+def values_constant(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the inputs with values of 0.75."""
+    return {**given, "v": np.full_like(given["v"], 0.75)}
+
+
+VECTORS = ("q", "k", "v")
 PROPERTIES = (
+    causality(("prefill-seven", "by-two", "prefill-128"), "prefill_output", VECTORS, axis=2, at=4),
+    replace(
+        causality(("by-two", "ring-evicted"), "decode_output", VECTORS, axis=2, at=8),
+        compared=lambda first, second, _: (second["decode_output"][:, :, :3], first["decode_output"][:, :, :3]),
+    ),
+    Property(
+        "padding",
+        "what stands in the padding changes nothing",
+        ("left-padded", "window-left-padded", "ring-left-padded"),
+        "decode_output",
+        padding_changed,
+        lambda first, second, _: (second["decode_output"], first["decode_output"]),
+    ),
+    Property(
+        "constant-values",
+        "the average of equal values is that value",
+        ("by-two", "left-padded", "window", "ring", "ring-evicted"),
+        "decode_output",
+        values_constant,
+        lambda _, second, inputs: (second["decode_output"], inputs["v"].flat[0]),
+    ),
     Property(
         "chunks",
         "two tokens in one step are as good as one after the other",

@@ -88,6 +88,9 @@ CASES = (
     float8_case("float8", "integers of 3 bits", Integers((48, 53), "layer_norm/float8/x", -7, 8, dtype="float32")),
     float8_case("float8-decades", "variances of 1e-5, near epsilon, and of 2e4", float8_rows("float8-decades")),
     float8_case("float8-epsilon", "epsilon as Keras has it", float8_rows("float8-epsilon"), epsilon=1e-3),
+    case(
+        "fine", "inputs of full float32 width: what is rounded on the way in shows", dyadic("fine", (15, 43), (-6, -9))
+    ).fine("float64", "float32"),
 )
 
 PROPERTIES = (rows_apart(("decades", "batch"), "output", ("x",)), repeatable(("wide",), "output"))

@@ -5,7 +5,7 @@ Symbols: I channels in, O channels out.
 
 from typing import Any
 
-from karat import Case, Checkpoint, Dyadic, Recipe, Suite
+from karat import Case, Checkpoint, Dyadic, Recipe, Suite, repeatable, rows_apart
 
 ABOUT = """\
 A py: candidate is a function
@@ -99,6 +99,8 @@ CASES = (
     case("one-out", "one channel out", (25, 10), 1, layout="in_out"),
     case("no-rows", "nothing to multiply", (0, 6), 5),
     case("no-channels", "no channel in: the bias alone", (3, 0), 8),
+    case("fine", "inputs of full float32 width: what is rounded on the way in shows",
+         (17, 36), 28).fine("float64", "float32", "tfloat32"),
     refused("channels", "7 channels where the weight has 6", shape=(4, 7), weight=(5, 6)),
     refused("transposed", "weight (I, O) under layout 'out_in'", weight=(6, 5)),
     refused("weight-rank", "a weight of three axes", weight=(1, 5, 6)),
@@ -108,4 +110,8 @@ CASES = (
     refused("layout", "layout is 'transposed'", layout="transposed"),
 )  # fmt: skip
 
-SUITE = Suite("linear", ABOUT, CONTRACTS, CASES, outputs=("output",), packed=True)
+PROPERTIES = (
+    rows_apart(("out-in", "in-out", "rows-as-channels", "batch"), "output", ("x",)),
+    repeatable(("batch", "long"), "output"),
+)
+SUITE = Suite("linear", ABOUT, CONTRACTS, CASES, outputs=("output",), packed=True, properties=PROPERTIES)

@@ -7,7 +7,9 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from karat import Case, Checkpoint, Dyadic, Literal, Recipe, Suite, causality, repeatable, rows_apart
+import numpy as np
+
+from karat import Case, Checkpoint, Dyadic, Literal, Property, Recipe, Suite, causality, repeatable, rows_apart
 
 ABOUT = """\
 A py: candidate is a function, all inputs by name
@@ -135,6 +137,8 @@ CASES = (
     case("large", "queries and keys up to 15", (1, 3, 17, 17, 5, 6), exponent=-3),
     case("one-feature", "a head width of 1", (2, 4, 11, 11, 1, 5)),
     case("no-queries", "no queries: the state all the same", (1, 2, 0, 6, 4, 5), causal=False),
+    case("fine", "inputs of full float32 width: what is rounded on the way in shows",
+         (2, 3, 13, 13, 6, 5)).fine("float64", "float32", "tfloat32"),
     refused("rank", "q of three axes", given=one("q", 2, 5, 4)),
     refused("width", "k of another width than q", given=one("k", 2, 3, 5, 6)),
     refused("heads", "one key head for three heads", given=one("k", 2, 1, 5, 4)),
@@ -146,9 +150,83 @@ CASES = (
     half_a_state(),
 )  # fmt: skip
 
+# --- what must hold of a candidate's own outputs ---------------------------------------------------------------------
+
+Arrays = Mapping[str, Any]
+
+
+def values_constant(inputs: Arrays) -> dict[str, Any]:
+    """Return the inputs with values of 0.75."""
+    return {**inputs, "v": np.full_like(inputs["v"], 0.75)}
+
+
+def padding_changed(inputs: Arrays) -> dict[str, Any]:
+    """Return the inputs with other keys and values where the mask, (B, T), is 0."""
+    counts = (inputs["mask"] != 0)[:, None, :, None]  # (B, 1, T, 1)
+    return {**inputs, "k": np.where(counts, inputs["k"], 3.0), "v": np.where(counts, inputs["v"], 40.0)}
+
+
+def keys_reversed(inputs: Arrays) -> dict[str, Any]:
+    """Return the inputs with keys, values and their mask in reverse order."""
+    axes = {"k": 2, "v": 2, "mask": 1}
+    return {name: np.flip(array, axes[name]).copy() if name in axes else array for name, array in inputs.items()}
+
+
+def halves(given: Arrays) -> dict[str, Any]:
+    """Return inputs whose second row goes on after the first run's first row, and whose first row has both in one.
+
+    The first row of `left-padded` has three tokens of padding, whose places are last in the new one: six tokens, which
+    left `state` and `key_sum`, and then three others. The second row begins with these two and the same three tokens.
+    """
+    changed = {name: given[name].copy() for name in ("q", "k", "v")}  # (B, H, T, D or E)
+    for array in changed.values():
+        array[0] = np.roll(array[0], -3, 1)
+        array[1, :, :3] = array[0, :, 6:]
+    mask = np.ones_like(given["mask"])  # (B, T)
+    mask[1, 3:] = 0
+    state, key_sum = (np.zeros_like(given[name]) for name in ("outputs/state", "outputs/key_sum"))
+    state[1], key_sum[1] = given["outputs/state"][0], given["outputs/key_sum"][0]
+    return {**given, **changed, "mask": mask, "initial_state": state, "initial_sum": key_sum}
+
+
 PROPERTIES = (
     causality(("causal", "causal-long"), "output", ("q", "k", "v"), axis=2, at=11),
     rows_apart(("causal", "all-keys"), "output", ("q", "k", "v")),
+    Property(
+        "chunks",
+        "two halves, the state carried over, equal the whole",
+        ("left-padded",),
+        "output",
+        halves,
+        lambda first, second, _: (
+            np.concatenate([first["output"][0, :, 3:], second["output"][1, :, :3]], 1),
+            second["output"][0],
+        ),
+    ),
+    Property(
+        "padding",
+        "what stands in the padding changes nothing",
+        ("all-keys-masked", "left-padded"),
+        "output",
+        padding_changed,
+        lambda first, second, _: (second["output"], first["output"]),
+    ),
+    Property(
+        "constant-values",
+        "the average of equal values is that value",
+        ("causal", "causal-long", "all-keys", "large"),
+        "output",
+        values_constant,
+        lambda _, second, inputs: (second["output"], inputs["v"].flat[0]),
+    ),
+    Property(
+        "order-of-keys",
+        "where every query attends to all keys, their order does not matter",
+        ("all-keys", "all-keys-masked", "resumed-all-keys"),
+        "output",
+        keys_reversed,
+        lambda first, second, _: (second["output"], first["output"]),
+    ),
     repeatable(("causal-long",), "output"),
 )
 SUITE = Suite("linear_attention", ABOUT, CONTRACTS, CASES, outputs=("output",), packed=True, properties=PROPERTIES)

@@ -1,11 +1,12 @@
 """The logarithm of the softmax along an axis."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from karat import Case, Checkpoint, Dyadic, Integers, Literal, Recipe, Suite
+from karat import Case, Checkpoint, Dyadic, Integers, Literal, Property, Recipe, Suite, repeatable, rows_apart
 
 ABOUT = """\
 A py: candidate is a function
@@ -113,6 +114,8 @@ CASES = (
     case("one-entry", "rows of one entry: 0", rows("one-entry", (31, 1), -3)),
     case("vector", "one axis", rows("vector", (53,), -4), axis=0),
     case("no-rows", "nothing to add up", rows("no-rows", (0, 7), -4)),
+    case("fine", "inputs of full float32 width: what is rounded on the way in shows",
+         rows("fine", (17, 29), -4, -5), axis=1).fine("float64", "float32"),
     refused("axis", "axis 2 of two", axis=2),
     refused("axis-negative", "axis -3 of two", axis=-3),
     refused("scalar", "x without axes", x=rows("refused-scalar", ())),
@@ -120,4 +123,23 @@ CASES = (
     refused("temperature-negative", "temperature -1", temperature=-1.0),
 )  # fmt: skip
 
-SUITE = Suite("log_softmax", ABOUT, CONTRACTS, CASES, outputs=("output",), packed=True)
+
+def sums(first: Mapping[str, Any], _: Mapping[str, Any], __: Mapping[str, Any]) -> tuple[Any, Any]:
+    """Return the logarithms of the sums of exp(output) along the last axis, and 0: no error is larger than a term's."""
+    return np.log(np.exp(first["output"].astype(np.float64)).sum(-1)), 0.0
+
+
+PROPERTIES = (
+    rows_apart(("attention",), "output", ("x",)),
+    Property("sums-to-1", "the softmax adds up to 1", ("attention", "sharp"), "output", compared=sums),
+    Property(
+        "order-of-entries",
+        "the order of the entries does not matter",
+        ("attention", "sharp"),
+        "output",
+        lambda given: {"x": given["x"][..., ::-1].copy()},
+        lambda first, second, _: (second["output"], first["output"][..., ::-1]),
+    ),
+    repeatable(("attention", "long"), "output"),
+)
+SUITE = Suite("log_softmax", ABOUT, CONTRACTS, CASES, outputs=("output",), packed=True, properties=PROPERTIES)

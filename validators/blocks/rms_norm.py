@@ -88,6 +88,8 @@ CASES = (
     case("zeros", "rows of zeros", ZEROS),
     case("vector", "no leading axis", rows("vector", (53,), -12)),
     case("no-rows", "nothing to normalise", rows("no-rows", (0, 7), -5)),
+    case("fine", "inputs of full float32 width: what is rounded on the way in shows",
+         rows("fine", (14, 41), -5, -9)).fine("float64", "float32"),
     refused("weight-length", "4 weights for 5 channels", weight=weights("refused-short", 4, "factor")),
     refused("weight-broadcast", "one weight for 5 channels", weight=weights("refused-one", 1, "factor")),
     refused("weight-rank", "a weight for each element", weight=rows("refused-weight", (4, 5))),

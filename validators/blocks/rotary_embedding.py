@@ -6,7 +6,7 @@ Symbols: B batch, H query heads, G key heads, T tokens, D head width, r rotated 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from karat import Case, Checkpoint, Dyadic, Integers, Literal, Recipe, Suite
+from karat import Case, Checkpoint, Dyadic, Integers, Literal, Recipe, Suite, repeatable, rows_apart
 
 ABOUT = """\
 A py: candidate is a function that is called in two ways, all inputs by name
@@ -208,6 +208,8 @@ CASES = (
     case("no-tokens", "nothing to rotate; frequencies all the same", ((), ()), 8),
     table_case("tables-half-split", "tables are given", (2, 5), 12, "half_split", 12),
     table_case("tables-interleaved", "tables are given, four dimensions stay", (1, 9), 14, "interleaved", 10),
+    case("fine", "inputs of full float32 width: what is rounded on the way in shows",
+         (range(7), range(93, 100)), 16).fine("float64", "float32"),
     refused("rank", "q of three axes", given={"q": Dyadic((3, 4, 8), "rotary_embedding/refused/rank", exponent=-5)}),
     refused("tokens", "k of five tokens, q of four", given={"k": vectors("refused/tokens", 2, (2, 5), 8)}),
     refused("width", "k of width 6, q of width 8", given={"k": vectors("refused/width", 2, (2, 4), 6)}),
@@ -223,4 +225,9 @@ CASES = (
     table_refused(),
 )  # fmt: skip
 
-SUITE = Suite("rotary_embedding", ABOUT, CONTRACTS, CASES, outputs=("q_rotated",), packed=True)
+PROPERTIES = (
+    rows_apart(("half-split", "left-padded", "dynamic"), "q_rotated", ("q", "k", "positions")),
+    rows_apart(("tables-half-split",), "q_rotated", ("q", "k", "cos", "sin")),
+    repeatable(("far", "llama3"), "q_rotated"),
+)
+SUITE = Suite("rotary_embedding", ABOUT, CONTRACTS, CASES, outputs=("q_rotated",), packed=True, properties=PROPERTIES)

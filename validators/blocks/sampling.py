@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from karat import Case, Checkpoint, Dyadic, Integers, Literal, Property, Recipe, Suite, rows_apart
+from karat import Case, Checkpoint, Dyadic, Integers, Literal, Property, Recipe, Suite, repeatable, rows_apart
 
 ABOUT = """\
 A py: candidate is a function
@@ -375,6 +375,7 @@ PROPERTIES = (
         "probabilities",
         compared=lambda first, _, __: (first["probabilities"].astype(np.float64).sum(1) / 6, 1 / 6),
     ),
+    repeatable(("everything", "banned", "long"), "probabilities"),
 )
 
 SUITE = Suite(

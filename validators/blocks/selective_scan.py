@@ -2,8 +2,11 @@
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
-from karat import Case, Checkpoint, Dyadic, Literal, Recipe, Suite, causality, repeatable, rows_apart
+import numpy as np
+
+from karat import Case, Checkpoint, Dyadic, Literal, Property, Recipe, Suite, causality, repeatable, rows_apart
 
 ABOUT = """\
 A py: candidate is a function, all inputs by name
@@ -121,6 +124,8 @@ CASES = (
     case("real", "A = -1 … -16, as Mamba begins", (1, 29, 3, 16), given={"a_log": REAL_A}),
     case("one-state", "one state", (2, 19, 5, 1)),
     case("no-tokens", "nothing to scan", (2, 0, 5, 4)),
+    case("fine", "inputs of full float32 width: what is rounded on the way in shows",
+         (2, 14, 5, 4)).fine("float64", "float32"),
     refused("u", "u of two axes", (5, 4)),
     refused("delta", "a step size for each token, not for each channel", (2, 5, 1)),
     refused("a_log", "A of three channels for four", (3, 3)),
@@ -133,9 +138,32 @@ CASES = (
 )  # fmt: skip
 
 SCANNED = ("u", "delta", "b", "c", "z")
+
+
+def second_half(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the inputs with the second half of the tokens first, after the state that the first half left."""
+    half = given["u"].shape[1] // 2
+    rolled = {name: np.roll(given[name], -half, 1) for name in SCANNED}  # (B, L, …)
+    return {**given, **rolled, "initial_state": given["outputs/states"][:, half - 1]}
+
+
+def second_outputs(first: Mapping[str, Any], second: Mapping[str, Any], _: Mapping[str, Any]) -> tuple[Any, Any]:
+    """Return the outputs of the second half after the state that was carried over, and those of the whole."""
+    half = first["output"].shape[1] // 2
+    return second["output"][:, : first["output"].shape[1] - half], first["output"][:, half:]
+
+
 PROPERTIES = (
     causality(("typical", "long"), "output", SCANNED, axis=1, at=20),
     rows_apart(("typical",), "output", (*SCANNED, "initial_state")),
+    Property(
+        "chunks",
+        "two halves, the state carried over, equal the whole",
+        ("typical", "long", "one-state"),
+        "output",
+        second_half,
+        second_outputs,
+    ),
     repeatable(("long",), "output"),
 )
 SUITE = Suite("selective_scan", ABOUT, CONTRACTS, CASES, outputs=("output",), packed=True, properties=PROPERTIES)

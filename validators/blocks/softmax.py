@@ -112,6 +112,8 @@ CASES = (
     case("one-entry", "rows of one entry: 1", rows("one-entry", (31, 1), -3)),
     case("vector", "one axis", rows("vector", (53,), -4), axis=0),
     case("no-rows", "nothing to add up", rows("no-rows", (0, 7), -4)),
+    case("fine", "inputs of full float32 width: what is rounded on the way in shows",
+         rows("fine", (17, 29), -4, -5), axis=1).fine("float64", "float32"),
     refused("axis", "axis 2 of two", axis=2),
     refused("axis-negative", "axis -3 of two", axis=-3),
     refused("scalar", "x without axes", x=rows("refused-scalar", ())),
