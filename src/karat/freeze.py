@@ -133,7 +133,7 @@ def _freeze_into(
         "method": sources.method(suite, read_tolerances(repository.root / "tolerances.toml")),
         "packed": goldens.part_file(suite, "") if suite.packed else None,
         "faults": [{"fault": fault.name, "text": fault.text} for fault in load_faults(repository, suite)],
-        "signatures": [row for entry in frozen for row in entry.signatures],
+        "signatures": _where_mistakes(repository, suite, frozen),
         "certain": [row for entry in frozen for row in entry.certain],
         "checks": checks,
         "cases": [{"case": case.name, "params": dict(case.params)} for case in suite.cases],
@@ -141,6 +141,19 @@ def _freeze_into(
         "goldens": [row for entry in frozen for row in entry.goldens],
     }
     goldens.write_set(folder, content, files)
+
+
+def _where_mistakes(repository: Repository, suite: Suite, frozen: Sequence[FrozenCase]) -> list[dict[str, Any]]:
+    """Return the rows of all signatures, with their noise under those contracts alone under which each is a mistake.
+
+    What a contract allows, such as operands of 11 bits, is nobody's fault there, though its direction is the same.
+    """
+    wrong_under = {fault.name: fault.contracts for fault in load_faults(repository, suite)}
+    rows = []
+    for row in (row for entry in frozen for row in entry.signatures):
+        contracts = wrong_under[row["fault"]] or tuple(row["errors"])
+        rows.append({**row, "errors": {name: error for name, error in row["errors"].items() if name in contracts}})
+    return rows
 
 
 def _run_all(jobs: Sequence[tuple[Repository, Suite, Case, Path, Arrays]]) -> list[FrozenCase]:

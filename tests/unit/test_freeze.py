@@ -2,11 +2,13 @@
 
 import os
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from karat import freeze
+from karat.faults import Fault
 from karat.suites import Repository
 
 REFERENCE = """
@@ -224,3 +226,16 @@ def test_nothing_is_frozen_from_outside_a_repository(tmp_path, monkeypatch, caps
     monkeypatch.chdir(tmp_path)
     assert freeze.main(["toy"]) == 2
     assert "stands in no repository" in capsys.readouterr().err
+
+
+def test_a_signature_holds_where_its_fault_is_a_mistake(monkeypatch):
+    """What a contract allows is no fault under it: the noise of the signature is known under the others alone."""
+    rows = [
+        {"fault": name, "case": "small", "errors": {"float32": 0.1, "tfloat32": 0.2}} for name in ("ever", "narrow")
+    ]
+    frozen = [SimpleNamespace(signatures=rows[:1]), SimpleNamespace(signatures=rows[1:])]
+    faults = (Fault("ever", (), "", print), Fault("narrow", (), "", print, ("float32",)))
+    monkeypatch.setattr(freeze, "load_faults", lambda *_: faults)
+    kept = freeze._where_mistakes(None, None, frozen)
+    assert [row["errors"] for row in kept] == [{"float32": 0.1, "tfloat32": 0.2}, {"float32": 0.1}]
+    assert [row["fault"] for row in kept] == ["ever", "narrow"]

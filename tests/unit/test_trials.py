@@ -180,11 +180,12 @@ def test_formulations_run_where_they_can_and_under_what_they_honour(content):
 
 
 def test_which_trials_run():
-    """The plain candidate and every fault always; a formulation by its contracts and its program."""
+    """The plain candidate always; a fault and a formulation by their contracts, a formulation by its program too."""
     entry = Formulation("name", "text", print)
     fault = Fault("name", (), "text", print)
     assert trials._runs(None, "float32")
     assert trials._runs(fault, "float32")
+    assert not trials._runs(replace(fault, contracts=("float32",)), "tfloat32")
     assert trials._runs(entry, "float32")
     assert trials._runs(replace(entry, needs="sh"), "float32")
     assert not trials._runs(replace(entry, needs="no-such-program-of-karat"), "float32")
