@@ -197,6 +197,7 @@ class Case:
         """Return the case with all dyadic inputs of full float32 width, checked under `contracts`, which hold it.
 
         In no other case can one see that inputs are rounded on the way in: every format holds what `Dyadic` draws.
+        Not for a contract whose products round their operands: the noise of products takes inputs to be exact.
         """
         finer = {name: Fine(recipe) if isinstance(recipe, Dyadic) else recipe for name, recipe in self.inputs.items()}
         return replace(self, inputs=finer, contracts=contracts)

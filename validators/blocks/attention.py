@@ -192,7 +192,7 @@ GRADIENTS = (
         causal=True,
     ),
     case("fine", "inputs of full float32 width: what is rounded on the way in shows", (2, 4, 2, 6, 9, 8, 7),
-         given=["cotangent"], causal=True).fine("float64", "float32", "tfloat32"),
+         given=["cotangent"], causal=True).fine("float64", "float32"),
     case("gradients-nothing", "of queries that see nothing", (1, 3, 1, 8, 5, 7, 6), given=["cotangent"], causal=True),
 )  # fmt: skip
 LARGE = (

@@ -115,7 +115,7 @@ CASES = (
          causal=True, exponent=-2),
     case("no-queries", "no queries", (1, 2, 0, 6, 4, 5, 7)),
     case("fine", "inputs of full float32 width: what is rounded on the way in shows",
-         (2, 3, 8, 12, 6, 5, 9)).fine("float64", "float32", "tfloat32"),
+         (2, 3, 8, 12, 6, 5, 9)).fine("float64", "float32"),
     refused("rank", "q of three axes", given=one("q", 2, 5, 4)),
     refused("width", "k of another width than q", given=one("k", 2, 3, 5, 6)),
     refused("heads", "one key head for three heads", given=one("k", 2, 1, 5, 4)),

@@ -169,7 +169,7 @@ CASES = (
     case("every-key-head", "as many key heads as heads; every slot is written", (5, 1, 1), 7, heads=(3, 3)),
     case("prompt-only", "no decoding", (6,), 8, padding=(0, 1)),
     case("fine", "inputs of full float32 width: what is rounded on the way in shows",
-         (6, 1, 2, 1), 12).fine("float64", "float32", "tfloat32"),
+         (6, 1, 2, 1), 12).fine("float64", "float32"),
     refused("steps-short", "steps of 6 tokens for 7", steps=[4, 1, 1]),
     refused("steps-zero", "a step without tokens", steps=[4, 0, 3]),
     refused("heads", "3 key heads for 4 heads", given={

@@ -100,7 +100,7 @@ CASES = (
     case("no-rows", "nothing to multiply", (0, 6), 5),
     case("no-channels", "no channel in: the bias alone", (3, 0), 8),
     case("fine", "inputs of full float32 width: what is rounded on the way in shows",
-         (17, 36), 28).fine("float64", "float32", "tfloat32"),
+         (17, 36), 28).fine("float64", "float32"),
     refused("channels", "7 channels where the weight has 6", shape=(4, 7), weight=(5, 6)),
     refused("transposed", "weight (I, O) under layout 'out_in'", weight=(6, 5)),
     refused("weight-rank", "a weight of three axes", weight=(1, 5, 6)),

@@ -138,7 +138,7 @@ CASES = (
     case("one-feature", "a head width of 1", (2, 4, 11, 11, 1, 5)),
     case("no-queries", "no queries: the state all the same", (1, 2, 0, 6, 4, 5), causal=False),
     case("fine", "inputs of full float32 width: what is rounded on the way in shows",
-         (2, 3, 13, 13, 6, 5)).fine("float64", "float32", "tfloat32"),
+         (2, 3, 13, 13, 6, 5)).fine("float64", "float32"),
     refused("rank", "q of three axes", given=one("q", 2, 5, 4)),
     refused("width", "k of another width than q", given=one("k", 2, 3, 5, 6)),
     refused("heads", "one key head for three heads", given=one("k", 2, 1, 5, 4)),
