@@ -38,7 +38,7 @@ def spread(entries: Sequence[Entry], most: int) -> Sequence[Entry]:
     return entries[:: -(-len(entries) // most) or 1]
 
 
-PAIRS = [(suite, fault) for suite in REPOSITORY.suites.values() for fault in spread(load_faults(REPOSITORY, suite), 5)]
+PAIRS = [(suite, fault) for suite in REPOSITORY.suites.values() for fault in spread(load_faults(REPOSITORY, suite), 8)]
 LAST_RESORT = "greedy_logits"  # a case whose prefill cannot see a fault may see it in its continuation
 
 
