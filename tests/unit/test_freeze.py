@@ -3,6 +3,7 @@
 import os
 import sys
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -236,6 +237,7 @@ def test_a_signature_holds_where_its_fault_is_a_mistake(monkeypatch):
     frozen = [SimpleNamespace(signatures=rows[:1]), SimpleNamespace(signatures=rows[1:])]
     faults = (Fault("ever", (), "", print), Fault("narrow", (), "", print, ("float32",)))
     monkeypatch.setattr(freeze, "load_faults", lambda *_: faults)
-    kept = freeze._where_mistakes(None, None, frozen)
+    where_mistakes: Any = freeze._where_mistakes
+    kept = where_mistakes(None, None, frozen)
     assert [row["errors"] for row in kept] == [{"float32": 0.1, "tfloat32": 0.2}, {"float32": 0.1}]
     assert [row["fault"] for row in kept] == ["ever", "narrow"]
