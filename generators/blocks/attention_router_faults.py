@@ -420,7 +420,8 @@ FAULTS = (
     Fault("indices_of_columns", INDICES, "the column of each token, not its place in the whole mask", replaced("tokens", lambda mask: np.nonzero(mask)[1])),
     Fault("indices_by_columns", INDICES, "the mask is read column by column", replaced("tokens", lambda mask: np.flatnonzero(mask.T))),
     Fault("indices_right_padded", INDICES, "all padding is taken to stand on the right", replaced("tokens", right_padded)),
-    Fault("indices_of_padding", INDICES, "0 and 1 of the mask are exchanged for the indices", replaced("tokens", lambda mask: np.flatnonzero(mask == 0))),
+    Fault("indices_of_padding", INDICES, "0 and 1 of the mask are exchanged for the indices", whole(
+        lambda found, given: {"indices": np.flatnonzero(given["mask"] == 0)})),
     Fault("boundaries_without_zero", CU_QUERIES, "boundaries do not begin with 0", after("boundaries", lambda found, lengths: found[1:])),
     Fault("boundaries_are_lengths", CU_QUERIES, "lengths, not summed up, after the 0", replaced("boundaries", lambda lengths: np.concatenate([[0], lengths]))),
     Fault("boundaries_of_padded", CU_QUERIES, "rows of queries begin at multiples of the columns", whole(
@@ -442,7 +443,7 @@ FAULTS = (
     # --- kernels
     Fault("threshold_reached", KERNELS, "T >= longer_than", rules(lambda rule, *_: with_part(rule, longer_than=rule[1] - 1))),
     Fault("threshold_of_queries", KERNELS, "S > longer_than: the length without the cache", of_length(lambda S, T: S)),
-    Fault("threshold_of_past", KERNELS, "past > longer_than: the length without the new tokens", of_length(lambda S, T: T - S)),
+    Fault("threshold_of_past", KERNELS, "past > longer_than: the length without the new tokens, 1 of none", of_length(lambda S, T: max(T - S, 1))),
     Fault("threshold_of_longest", KERNELS, "the longest row decides for all", by_longest),
     Fault("last_rule", KERNELS, "the last rule that applies", last_rule),
     Fault("multiple_ignored", KERNELS, "the width need not be a multiple", rules(lambda rule, *_: with_part(rule, multiple=1))),
@@ -452,7 +453,7 @@ FAULTS = (
     Fault("kinds_compared", KERNELS, "kinds are compared with m, not looked up in bits", rules(lambda rule, T, kind, *_: with_part(rule, kinds=7 if rule[4] >= kind else 0))),
     Fault("short_ignored", KERNELS, "rules apply whether memory is short or not", rules(lambda rule, *_: with_part(rule, short=-1))),
     Fault("empty_row_routed", KERNELS, "a row without tokens gets a kernel too", wrap(
-        kernel=lambda right: lambda S, T, *rest: right(max(S, 1), T, *rest))),
+        kernel=lambda right: lambda S, T, *rest: right(max(S, 1), max(T, 1), *rest))),
     Fault("causal_of_one_query", KERNELS, "one query counts as causal", hidden(lambda S, T, causal, window: windowed(T, causal, window) or int(causal))),
     Fault("causal_never", KERNELS, "causality does not count", hidden(lambda S, T, causal, window: windowed(T, causal, window))),
     Fault("window_always", KERNELS, "a window counts though it hides nothing", hidden(lambda S, T, causal, window: 2 if window is not None else int(causal and S > 1))),

@@ -79,7 +79,7 @@ def _places_of_nan(wrong: Bools, golden: Floats, judged: Bools, labels: tuple[st
     if np.array_equal(wrong, np.isinf(golden) & judged):
         return "NaN just where the golden is infinite: as of ∞ - ∞, or of a mask that multiplies it by 0"
     if np.array_equal(wrong, (golden == 0) & judged):
-        return "NaN just where the golden is 0: as of 0 / 0, where a softmax, a norm or a mean has nothing to sum"
+        return "NaN just where the golden is 0: as of 0 / 0, where what is divided by has nothing to sum"
     return _whole_slices(wrong, judged, labels) or _from_one_on(wrong, judged, labels)
 
 

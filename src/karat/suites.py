@@ -244,7 +244,8 @@ class Property:
         about: what holds, such as "what comes later changes nothing before".
         cases: those in which it is tried.
         checkpoint: the one that it speaks of; how far values may be apart follows from the noise of its goldens.
-        changed: gives the inputs of the second run, whose floats every contract must hold exactly; None: the same.
+        changed: gives the inputs of the second run from those of the first and, as `outputs/NAME`, the checkpoints that
+            it left; floats that every contract must hold exactly. None: the same inputs.
         compared: gets the outputs of both runs and the inputs of the second, and returns what is found and what is
             wanted, broadcastable to it; None: both runs must give the same bits.
         params: parameters that the second run has otherwise; its checkpoints have the shapes of the first.

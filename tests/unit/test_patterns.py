@@ -130,7 +130,7 @@ def test_nan_where_nothing_is_seen_is_told():
     empty = NUMBERS.copy()
     empty[:, 2] = 0
     assert of_nan(at(slice(None), 2), empty) == [
-        "NaN just where the golden is 0: as of 0 / 0, where a softmax, a norm or a mean has nothing to sum"
+        "NaN just where the golden is 0: as of 0 / 0, where what is divided by has nothing to sum"
     ]
     ((text),) = of_nan(DROPPED, GOLDEN)
     assert text.startswith("NaN just where the golden is infinite: as of ∞ - ∞")

@@ -27,8 +27,8 @@ mask_kind  which keys a query keeps, which it drops
   float_keep  floats, 1.0 keeps and 0.0 drops; they are not to be added
   additive    floats, added to the scaled scores. An entry of -1000 or less drops the key, whatever its value: -inf,
               -1e9, -1e4, -9984 (-1e4 in bfloat16), the least number of a format. Entries above -1000 are biases. The
-              mask is in storage, but where it holds -1e4 or -1e9 in float32 under every contract; so it is in
-              least-shared and least-keys, which hold the least number of float32
+              mask is in storage, but where it holds -1e4 or -1e9 in float32 under every contract; so it is
+              where it holds the least number of float32 (all cases least-… but those of a format)
 and returns
   masked_scores  (B, H, S, T) q k^T / sqrt(D), plus the bias where the mask is additive; -inf where a key is dropped
   probabilities  (B, H, S, T) their softmax over the keys, exactly 0 where a key is dropped
@@ -177,6 +177,8 @@ PADDED: tuple[tuple[str, str, float, str, str], ...] = (
 """Name, kind, with what an additive mask drops, and the axes of a mask that pads rows, and of one that pads queries."""
 
 PADDINGS = "no padding, right, left, a hole, one key, no key"
+ORDER = (3, 0, 5, 1, 4, 2, 1, 3, 2, 4, 0)
+"""Patterns of queries, one after the other: 11, so that no head and no row of the batch has those of another."""
 
 
 def padded() -> tuple[Case, ...]:
@@ -202,8 +204,7 @@ def padded_queries(name: str, kind: str, fill: float, axes: str) -> Case | None:
     if not axes:
         return None
     sizes = dict(zip("BHSTD", (2, 3, 6, 8, 5), strict=True))
-    order = (3, 0, 5, 1, 4, 2, 1, 3, 2, 4, 0)  # of 11: no head and no row of the batch has that of another
-    kept = chosen(f"{name}-queries", order, tuple(sizes.get(axis, 1) for axis in axes))
+    kept = chosen(f"{name}-queries", ORDER, tuple(sizes.get(axis, 1) for axis in axes))
     about, kind = f"queries with {PADDINGS}", kind.replace("additive", "biased")
     about += "; biases" if kind == "biased" else ""
     return case(f"{name}-queries", about, kept, named(axes), kind, sizes=(2, 3, 6, 8, 5), fill=fill)
@@ -307,6 +308,44 @@ def other_shapes() -> tuple[Case, ...]:
             "additive",
             sizes=(2, 3, 4, 5, 6),
         ),
+    )
+
+
+# --- what is left of every kind in every shape -----------------------------------------------------------------------
+
+CROSSED: tuple[tuple[str, str, float, tuple[str, ...]], ...] = (
+    ("bool-keep", "bool_keep", 0, ("B11T", "B1ST")),
+    ("bool-drop", "bool_drop", 0, ("BST", "B11T", "B1ST", "BHST")),
+    ("integers", "int_keep", 0, ("ST", "B1ST", "BHST")),
+    ("float-keep", "float_keep", 0, ("ST", "B1ST", "BHST")),
+    ("minus-infinity", "additive", -INFINITE, ("BHST",)),
+    ("least", "additive", LEAST["float32"][0], ("BT", "BST", "BHST")),
+    ("minus-1e9", "additive", -1e9, ("BT", "BST", "B1ST")),
+    ("minus-1e4", "additive", -1e4, ("ST", "BST", "B11T", "B1ST")),
+)
+"""Name, kind, with what an additive mask drops, and the axes in which no other case has it, 1 for one of length 1."""
+
+
+def crossed() -> tuple[Case, ...]:
+    """Return the small cases with which every kind comes in every shape, with every padding."""
+    return tuple(crossed_case(name, kind, fill, axes) for name, kind, fill, several in CROSSED for axes in several)
+
+
+def crossed_case(name: str, kind: str, fill: float, axes: str) -> Case:
+    """Return the case of a mask of these axes, whose rows or queries are padded each otherwise; queries with biases."""
+    of_rows, label = "S" not in axes, f"{name}-{axes.lower()}"
+    sizes = (6, 1, 2, 5, 3) if of_rows else (2, 2, 6, 5, 3)
+    lengths = dict(zip("BHSTD", sizes, strict=True))
+    kept = chosen(label, range(6) if of_rows else ORDER, tuple(lengths.get(axis, 1) for axis in axes))
+    return case(
+        label,
+        f"a mask of ({', '.join(axes)}): {'rows' if of_rows else 'queries'} with {PADDINGS}",
+        kept,
+        named(axes),
+        kind if of_rows else kind.replace("additive", "biased"),
+        sizes=sizes,
+        fill=fill,
+        fixed=name == "least",
     )
 
 
@@ -532,7 +571,7 @@ SUITE = Suite(
     "attention_mask",
     ABOUT,
     CONTRACTS,
-    (*extremes(), *padded(), *least(), *other_shapes(), *coinciding(), *refusals()),
+    (*extremes(), *padded(), *least(), *other_shapes(), *crossed(), *coinciding(), *refusals()),
     outputs=("output",),
     packed=True,
     properties=PROPERTIES,
