@@ -168,7 +168,7 @@ def _export(repository: Repository, options: argparse.Namespace) -> int:
 
 
 def _check(repository: Repository, options: argparse.Namespace) -> int:
-    from karat import properties
+    from karat import properties, report_files
     from karat import report as reports
     from karat.candidates import open_candidate
     from karat.errors import UsageError
@@ -191,20 +191,20 @@ def _check(repository: Repository, options: argparse.Namespace) -> int:
     written = "-" in (options.json, options.junit)
     print(reports.text(report, repository, tried), file=sys.stderr if written else sys.stdout, flush=True)
     if options.json:
-        _write(options.json, reports.as_json(report, tried) + "\n")
+        _write(options.json, report_files.as_json(report, tried) + "\n")
     if options.junit:
-        _write(options.junit, reports.as_junit(report, repository))
+        _write(options.junit, report_files.as_junit(report, repository))
     return reports.exit_code(report, tried)
 
 
 def _gate(repository: Repository, options: argparse.Namespace) -> int:
     import json
 
-    from karat import gate
+    from karat import gate, report_files
     from karat import report as reports
 
     findings = gate.inspect(repository)
-    content = {"schema": 1, "ok": not findings, "findings": reports.findings_json(findings)}
+    content = {"schema": 1, "ok": not findings, "findings": report_files.findings_json(findings)}
     if options.json:
         _write(options.json, json.dumps(content, indent=1) + "\n")
     print(reports.findings_text(findings), file=sys.stderr if options.json == "-" else sys.stdout)

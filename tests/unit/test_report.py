@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from karat import report as reports
+from karat import report_files
 from karat.compare import Statistics
 from karat.gate import Finding
 from karat.hypotheses import Diagnosis
@@ -392,7 +393,7 @@ RUNS = {
 @pytest.mark.parametrize(("report", "code", "word", "last"), RUNS.values(), ids=RUNS)
 def test_text_json_and_exit_code_agree(report, code, word, last):
     """The last line, the word in the JSON, the counts and the exit code say the same."""
-    content = json.loads(reports.as_json(report))
+    content = json.loads(report_files.as_json(report))
     assert (report.exit_code, content["exit_code"], content["verdict"]) == (code, code, word)
     assert reports.text(report, REPOSITORY).splitlines()[-1].startswith(last)
     assert sum(content["counts"].values()) == len(content["results"]) == len(report.verdicts)
@@ -422,7 +423,7 @@ def test_a_violated_property_fails_and_says_what_must_hold():
     assert lines[1] == "property demo/case-0/float32: causal: holds: 0 apart, allowed 1"
     assert lines[-1] == "FAIL: py:x: 1 pass; properties: 1 violated, 2 held"
     assert reports.exit_code(report, OUTCOMES) == 1
-    content = json.loads(reports.as_json(report, OUTCOMES))
+    content = json.loads(report_files.as_json(report, OUTCOMES))
     assert (content["verdict"], content["exit_code"], len(content["properties"])) == ("fail", 1, 3)
     assert reports.text(report, repository, OUTCOMES[1:]).endswith("PASS: py:x: 1 pass; properties: 2 held")
     raised = [replace(OUTCOMES[1], status="raised")]

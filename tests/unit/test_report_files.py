@@ -1,4 +1,4 @@
-"""karat.report: JSON is strict and has what others rely on; JUnit parses, whatever a candidate printed."""
+"""karat.report_files: JSON is strict and has what others rely on; JUnit parses, whatever a candidate printed."""
 
 import json
 import math
@@ -9,6 +9,7 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from karat import report as reports
+from karat import report_files
 from karat.compare import Statistics
 from karat.gate import Finding
 from karat.session import Report
@@ -61,12 +62,12 @@ def strict(text):
 
 def junit(report):
     """Return the root of the JUnit report, parsed from bytes as programs do."""
-    return ET.fromstring(reports.as_junit(report, REPOSITORY).encode())
+    return ET.fromstring(report_files.as_junit(report, REPOSITORY).encode())
 
 
 def test_the_json_has_the_fields_that_others_rely_on():
     """Fields may be added, never renamed."""
-    content = strict(reports.as_json(Report("py:x", [verdict(first=True)], [FINDING], {"demo/small": ["more"]})))
+    content = strict(report_files.as_json(Report("py:x", [verdict(first=True)], [FINDING], {"demo/small": ["more"]})))
     assert content["schema"] == 1
     assert content["candidate"] == "py:x"
     assert content["counts"] == {"mismatch": 1}
@@ -87,7 +88,9 @@ def test_the_json_has_the_fields_that_others_rely_on():
 
 def test_a_verdict_without_values_has_no_statistics():
     """Where nothing was compared there is nothing to say of values, and what happened is told."""
-    (result,) = strict(reports.as_json(Report("py:x", [told("raised", text="ValueError: \x1b[31m\ud800")])))["results"]
+    (result,) = strict(report_files.as_json(Report("py:x", [told("raised", text="ValueError: \x1b[31m\ud800")])))[
+        "results"
+    ]
     assert result["statistics"] is result["allowed"] is result["worst"] is None
     assert result["text"] == "ValueError: \x1b[31m\ud800"
 
@@ -96,7 +99,7 @@ def test_a_verdict_without_values_has_no_statistics():
 def test_json_is_strict(value, word):
     """NaN and infinities, which JSON has not, are the strings NaN, Infinity and -Infinity."""
     odd = replace(OFF, max_abs=value, used=value, candidate=value, golden=value)
-    (result,) = strict(reports.as_json(Report("py:x", [verdict("nonfinite", statistics=odd)])))["results"]
+    (result,) = strict(report_files.as_json(Report("py:x", [verdict("nonfinite", statistics=odd)])))["results"]
     assert result["statistics"]["max_abs"] == result["statistics"]["used"] == word
     assert result["worst"] == {"index": [1, 2], "candidate": word, "golden": word}
 
@@ -104,14 +107,16 @@ def test_json_is_strict(value, word):
 def test_findings_are_those_of_the_gate():
     """`findings` are kind, suite, case, checkpoint, file and message, in `check` as in `gate`."""
     expected = {"kind": "unlisted", "suite": "demo", "case": None, "checkpoint": None, "file": "goldens/demo/x"}
-    assert reports.findings_json([FINDING]) == [{**expected, "message": FINDING.message}]
-    assert strict(reports.as_json(Report("py:x", [], [FINDING])))["findings"] == reports.findings_json([FINDING])
+    assert report_files.findings_json([FINDING]) == [{**expected, "message": FINDING.message}]
+    assert strict(report_files.as_json(Report("py:x", [], [FINDING])))["findings"] == report_files.findings_json(
+        [FINDING]
+    )
 
 
 def test_counts_are_of_every_status_in_its_order():
     """`counts` has each status that occurs, in the order of the statuses, and adds up."""
     every = [told(status) for status in reversed(STATUSES)] + [told("pass")]
-    content = strict(reports.as_json(Report("py:x", every)))
+    content = strict(report_files.as_json(Report("py:x", every)))
     assert list(content["counts"]) == list(STATUSES)
     assert content["counts"]["pass"] == 2
     assert sum(content["counts"].values()) == len(content["results"]) == 15
