@@ -90,6 +90,6 @@ def coverage(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def bench(session: nox.Session) -> None:
-    """Measure speed and memory as ratios against something named in the same run."""
+    """Measure speed and memory as ratios against something named in the same run: nox -s bench -- [PART…]."""
     install(session, "tests", "reference", "evidence")
     session.run("python", "-P", "tests/bench.py", *session.posargs, env=OFFLINE)

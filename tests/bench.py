@@ -1,5 +1,6 @@
-"""Measures speed and memory, each as a ratio against something named in the same run: `nox -s bench`."""
+"""Measures speed and memory, each as a ratio against something named in the same run: `nox -s bench -- [PART…]`."""
 
+import argparse
 import os
 import resource
 import shutil
@@ -114,9 +115,25 @@ def peak(function: Callable[[], object]) -> float:
     return most / 2**20
 
 
+def bench_script(name: str) -> None:
+    """Run another script of this folder."""
+    subprocess.run([sys.executable, "-P", f"tests/{name}"], check=True)
+
+
+PARTS: dict[str, Callable[[], None]] = {
+    "commands": bench_commands,
+    "compare": bench_compare,
+    "claims": lambda: bench_script("bench_claims.py"),
+    "rivals": lambda: bench_script("bench_rivals.py"),
+}
+
 if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS)}; default: all, about 20 minutes")
+    wanted = parser.parse_args().parts
+    unknown = [name for name in wanted if name not in PARTS]
+    if unknown:
+        parser.error(f"no part {unknown[0]!r}; there are {', '.join(PARTS)}")
     os.chdir(find_repository(Path(__file__).parent).root)
-    bench_commands()
-    bench_compare()
-    for script in ("tests/bench_claims.py", "tests/bench_rivals.py"):
-        subprocess.run([sys.executable, "-P", script], check=True)
+    for part in wanted or PARTS:
+        PARTS[part]()
