@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 _BLOCK = 1 << 18  # elements: long enough to pay for the calls of NumPy, short enough for the cache
 _DOT = 1 << 9  # elements: a call of so many short dot products lets other threads run, one of 500 or fewer does not
+_COPIED = 1 << 23  # bytes: arrays in another order than C are copied whole up to so many, larger ones by the block
 _SAMPLED = 64  # of so many elements one tells how large relative errors may get
 _FEW = 1 << 12  # elements: for more, memory is mapped and unmapped for each temporary array
 _PART = 1 << 21  # elements that one thread takes at a time
@@ -24,10 +25,12 @@ _FRACTION = np.uint64((1 << 52) - 1)
 _ONE = np.uint64(1023 << 52)  # the bits of 1.0
 _EXPONENT = np.int32(255 << 23)  # of float32
 _ONE_IN_BITS = 127 << 23  # 1.0 in float32
+_LARGEST_INT = np.int32(2**31 - 1)
 _EIGHT = np.arange(8)
 _BELOW_ONE = np.float32(1 - 2.0**-24)
 _ROUNDED = 2.0**-20  # relative: far more than a few operations in float32 are off by
 _LARGEST_CODE = 7 * 2.0**-66  # what the float32 bits 255 << 21 stand for
+_CANCELLED = 2.0**-6  # what is so much less than the terms it is a sum of has lost digits
 _TINY = 2.0**-140  # a variance, so that none is 0
 _NEAR_ONE = 56  # a largest sigma of 2^-56 to 2^56 leaves float32 room for sigmas 2^70 times smaller
 
@@ -93,7 +96,8 @@ class Predicted:
 class Statistics:
     """What one pass over candidate and golden finds; everything but the counts is of the elements finite on both sides.
 
-    Counts and maxima but `max_sigma` are exact to float64; what is a sum or in sigma, to about a millionth.
+    Counts and maxima but `max_sigma` are exact to float64; what is a sum or in sigma, to about a millionth; beyond 1e19
+    sigma it is infinite. What is not 0 where nothing else will do counts as mismatched and in `max_abs`, in no sum.
 
     Attributes:
         elements: number of elements judged.
@@ -265,6 +269,18 @@ class _Work:
         return _Work(self.error[:size], self.rows[:, :size], self._spare[:, :size])
 
 
+class _InOrder:
+    """The elements of an array in C order, by number, without a copy of all of them where it is large."""
+
+    def __init__(self, array: NDArray[Any]) -> None:
+        small = array.flags.c_contiguous or array.nbytes <= _COPIED
+        self._array = array.reshape(-1) if small else array
+        self._small = small
+
+    def __getitem__(self, key: Any) -> Any:
+        return self._array[key] if self._small else self._array.flat[key]
+
+
 class _Weights:
     """1 / sigma of each element, looked up by its codes.
 
@@ -315,12 +331,15 @@ class _Plan:
         smallest: float,
     ) -> None:
         self.shape = golden.shape
-        self.found, self.wanted = candidate.reshape(-1), golden.reshape(-1)
+        self.found, self.wanted = _InOrder(candidate), _InOrder(golden)
         self.allowance, self.exact_zeros = allowance, exact_zeros
         self.judged = None if judged is None else np.broadcast_to(judged, golden.shape).reshape(-1)
         self.ulp_scale, self.smallest_normal = 2.0 ** (significand_bits - 1), smallest * 2.0 ** (significand_bits - 1)
+        self.size = golden.size
         self.row_axes, self.row_length = _rows(golden.shape)
-        self.block = max(_BLOCK // self.row_length, 1) * self.row_length if self.row_length <= _BLOCK else _BLOCK
+        once = isinstance(allowance, Predicted) and allowance.interval is not None
+        block = _BLOCK // 4 if once else _BLOCK  # intervals need several more arrays
+        self.block = max(block // self.row_length, 1) * self.row_length if self.row_length <= block else block
         self.part = max(_PART // self.row_length, 1) * self.row_length
         rows = golden.size // self.row_length if golden.size else 0
         self.row_sums, self.row_counts = np.zeros(rows), np.zeros(rows, np.intp)
@@ -333,8 +352,8 @@ class _Plan:
 
     def total(self, start: int) -> _Totals:
         """Return the totals of the part that begins at `start`."""
-        totals, stop = _Totals(), min(start + self.part, self.wanted.size)
-        work = self.spare.pop() if self.spare else _Work.of(min(self.block, self.wanted.size))
+        totals, stop = _Totals(), min(start + self.part, self.size)
+        work = self.spare.pop() if self.spare else _Work.of(min(self.block, self.size))
         with np.errstate(all="ignore"):  # a signalling NaN is a NaN; a candidate may be wrong by more than 1e308
             while start < stop:
                 end = min(start + self.block, stop)
@@ -402,7 +421,7 @@ class _Plan:
         self, totals: _Totals, y: Floats, counted: NDArray[np.bool_] | None, start: int
     ) -> NDArray[np.bool_]:
         """Judge what is not finite by place and kind; return which elements remain."""
-        x = self.found[start : start + y.size].astype(np.float64)
+        x: Floats = self.found[start : start + y.size].astype(np.float64)
         counted = np.ones(y.size, bool) if counted is None else counted
         both = np.isfinite(x) & np.isfinite(y)
         wrong = ~(both | (x == y) | (np.isnan(x) & np.isnan(y))) & counted
@@ -446,10 +465,13 @@ class _Plan:
         # The power of two at the golden or, where rounding may have gone up to it, the one below.
         power = np.multiply(work.y, _BELOW_ONE, out=work.second).view(np.int32)
         power &= _EXPONENT
+        tiny = None if power.min() else power == 0
         # The error in such powers, which is no less than the relative error, nor than that in units in the last place:
         # bits of floating-point numbers are in the order of the numbers, and exponents subtract.
         quotient = np.subtract(magnitude.view(np.int32), power, out=power)
         known = np.float32(min(self.known.max_rel, self.known.max_ulp / self.ulp_scale) * (1 - _ROUNDED))
+        if tiny is not None:  # too small for an exponent: the golden, or the power, may be far below what 0 stands for
+            quotient[tiny] = _LARGEST_INT
         larger = quotient > int(known.view(np.int32)) - _ONE_IN_BITS
         places = _places(larger)
         if places.size > magnitude.size // 8:  # also where both error and golden are 0
@@ -499,7 +521,7 @@ class _Plan:
         weight = weights.of(cut, work)  # and the error in float64 is no more
         if allowance.interval is not None:
             share *= weight
-            rounding = (np.square(allowance.last_relative * y) + allowance.last_floor**2) * self.factor**2
+            rounding = (np.square(allowance.last_relative * y) + allowance.last_floor**2) * self.factor * self.factor
             weight /= np.sqrt(1 + rounding * np.square(weight, dtype=np.float64)).astype(np.float32)
         np.multiply(work.pair, weight, out=work.pair)  # error / sigma and golden / sigma
         self._peak(totals, np.abs(share, out=weight), allowance.max_sigma, start)
@@ -526,6 +548,9 @@ class _Plan:
         worst = total.first_nonfinite if total.first_nonfinite >= 0 else total.worst
         square_e, product, square_y = (float(value) for value in total.sums[:3])
         square_x = square_e + 2 * product + square_y
+        cosine = product + square_y, square_x, square_y
+        if square_x < _CANCELLED * square_y:
+            cosine = self._of_candidate()
         return Statistics(
             elements=total.elements,
             mismatched=total.mismatched,
@@ -538,10 +563,26 @@ class _Plan:
             worst=_unravel(worst, self.shape) if worst >= 0 else None,
             candidate=float(self.found[worst]) if worst >= 0 else None,
             golden=float(self.wanted[worst]) if worst >= 0 else None,
-            cosine=_cosine(product + square_y, square_x, square_y),
+            cosine=_cosine(*cosine),
             nmse=square_e / square_y if square_y > 0 else 0.0 if square_e == 0 else math.inf,
             **(self._sigma_statistics(total) if isinstance(self.allowance, Predicted) else {}),
         )
+
+    def _of_candidate(self) -> tuple[float, float, float]:
+        """Return the sums of x y, x x and y y, candidate x, golden y: of the errors they would have few digits."""
+        sums = np.zeros(3)
+        with np.errstate(all="ignore"):
+            for start in range(0, self.size, self.block):
+                cut = slice(start, min(start + self.block, self.size))
+                x, y = self.found[cut].astype(np.float64), self.wanted[cut].astype(np.float64)
+                counted = np.isfinite(x) & np.isfinite(y)
+                if self.judged is not None:
+                    counted &= self.judged[cut]
+                if self.exact_zeros:
+                    counted &= y != 0
+                x[~counted] = y[~counted] = 0
+                sums += (*_dots(np.stack([y, x]), x), *_dots(y[None], y))
+        return float(sums[0]), float(sums[1]), float(sums[2])
 
     def _used(self, peak: float) -> float:
         """Return the largest share of what is allowed, infinite where nothing is."""
@@ -645,16 +686,19 @@ def _row_squares(rows: Singles) -> NDArray[Any]:
     number, length = rows.shape
     if length <= _DOT:
         return np.asarray(np.vecdot(rows, rows))
-    if length % _DOT == 0:
-        parts = rows.reshape(-1, _DOT)
-        return np.asarray(np.add.reduce(np.vecdot(parts, parts).reshape(number, -1), axis=1, dtype=np.float64))
-    return np.array([sum_of_squares for row in rows for sum_of_squares in _dots(row[None], row)])
+    whole = length // _DOT * _DOT
+    parts = rows[:, :whole].reshape(number, -1, _DOT)
+    sums = np.add.reduce(np.vecdot(parts, parts), axis=1, dtype=np.float64)
+    if whole < length:
+        sums += np.vecdot(rows[:, whole:], rows[:, whole:])
+    return np.asarray(sums)
 
 
 def _cosine(product: float, first: float, second: float) -> float:
     if first == second == 0:
         return 1.0
-    return product / (math.sqrt(first) * math.sqrt(second)) if first > 0 and second > 0 else 0.0
+    cosine = product / (math.sqrt(first) * math.sqrt(second)) if first > 0 and second > 0 else 0.0
+    return min(max(cosine, -1.0), 1.0)
 
 
 def _unravel(index: int, shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -189,7 +189,31 @@ def test_a_later_block_may_hold_a_larger_error(first, second, ulp, relative, mon
     assert found.max_ulp == approx(ulp, rel=1e-8)
 
 
+@pytest.mark.parametrize("threads", [1, 2, 4])
+def test_a_golden_too_small_for_float32_hides_no_relative_error(threads, monkeypatch):
+    """A golden of 2^-149 has no exponent in float32; the largest relative error may be there, whoever looks."""
+    monkeypatch.setattr(module, "_threads", lambda: threads)
+    golden = np.ones((2, 1 << 21))
+    candidate = golden.copy()
+    candidate[0, 0] = 101
+    golden[1, 0], candidate[1, 0] = 2.0**-149, 2.0**-140 + 2.0**-149
+    assert compare(candidate, golden, Flat(0, 1)).max_rel == 512
+
+
+@pytest.mark.parametrize("size", [1000, 1 << 19])
+@pytest.mark.parametrize("factor", [1e-2, -1e-4, 1e-9, 0])
+def test_the_cosine_of_a_candidate_that_is_far_too_small_is_right(size, factor):
+    """What is left of large terms that cancel is no cosine: a forgotten factor does not look like noise."""
+    golden = RANDOM.standard_normal(size)
+    assert compare(factor * golden, golden, Flat(0, 1)).cosine == approx(np.sign(factor), abs=1e-9)
+
+
 # --- units in the last place -----------------------------------------------------------------------------------------
+
+
+def test_a_golden_of_zero_hides_no_ulps():
+    """In float64 the last place of 0 is 2^-1074, so that 2^-130 is further off than 3 is from 1."""
+    assert compare(np.array([4.0, 2.0**-130]), np.array([1.0, 0.0]), Flat(0, 1)).max_ulp == 2.0**944
 
 
 @pytest.mark.parametrize("name", ["float64", "float32", "float16"])

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from karat import compare as module
-from karat.compare import Predicted, Scale, compare
+from karat import formats
+from karat.compare import Flat, Predicted, Scale, compare
 
 approx: Any = pytest.approx
 NEAR = 3e-5  # relative: sigma statistics are summed in float32
@@ -188,6 +189,33 @@ def test_memory_does_not_grow_with_the_arrays(shape):
     most = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert most < 30e6
+
+
+def test_memory_does_not_grow_with_what_is_in_another_order():
+    """An array in another order than C is not copied whole; the statistics are those of the copy."""
+    golden = np.random.Generator(np.random.Philox(key=5)).standard_normal((1 << 11, 1 << 11))
+    candidate = np.asfortranarray(golden.astype(np.float32))
+    tracemalloc.start()
+    found = compare(candidate, golden, Flat(1e-9, 0), significand_bits=24)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert found == compare(np.ascontiguousarray(candidate), golden, Flat(1e-9, 0), significand_bits=24)
+    assert candidate.nbytes == 1 << 24
+    assert most < 40e6  # the working arrays, as of one in the order of C
+
+
+def test_memory_is_bounded_where_values_are_rounded_once(monkeypatch):
+    """The distance to intervals needs more arrays, so blocks are shorter: four threads stay below 64 MB too."""
+    monkeypatch.setattr(module, "_threads", lambda: 4)
+    golden = np.random.Generator(np.random.Philox(key=6)).standard_normal((1 << 19, 16)).astype(np.float32)
+    candidate = golden.astype(ml_dtypes.bfloat16)
+    codes = np.full(golden.shape, 255, np.uint8)
+    predicted = Predicted((Scale(codes, 1e-5),), 10, interval=formats.rounding_intervals("bfloat16"))
+    tracemalloc.start()
+    compare(candidate, golden, predicted, significand_bits=8)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 64e6
 
 
 MASKS = {
