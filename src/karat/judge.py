@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import fnmatch
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -65,10 +65,20 @@ def judge(
             later += explain_later(here, verdict, outcome, tolerances)
         if to_first_divergence and first is not None and _tells(verdicts[first]):
             break
-    if first is not None and later:
-        diagnosis = (*most_telling(later, request.suite.outputs), *verdicts[first].diagnosis)
-        verdicts[first] = replace(verdicts[first], diagnosis=diagnosis)
+    if first is not None:
+        verdicts[first] = _with_names_of_later(verdicts[first], later, request.suite.outputs)
     return verdicts[: first + 1] if to_first_divergence and first is not None else verdicts
+
+
+def _with_names_of_later(first: Verdict, later: Sequence[Diagnosis], outputs: Sequence[str]) -> Verdict:
+    """Return the first divergence with what later checkpoints told of it.
+
+    A fault that is known to show first at a later checkpoint, or not to show at this one, has not done what is wrong in
+    the values here: only where there are none may it be the answer.
+    """
+    if first.status == "mismatch":
+        later = [] if first.checkpoint in outputs else [found for found in later if found.at in outputs]
+    return replace(first, diagnosis=(*most_telling(later, outputs), *first.diagnosis)) if later else first
 
 
 def _tells(first: Verdict) -> bool:
