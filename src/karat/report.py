@@ -106,10 +106,17 @@ def _suite_lines(
         lines.append(_case_line(report, verdicts))
         if failures and len(told) < _FULL_BLOCKS and _short(failures) not in told:
             told.add(_short(failures))
+            lines += _about(verdicts[0], repository)
             lines += [f"  {line}" for line in _failure_lines(verdicts, failures, repository, earlier_texts)]
         elif failures:
             lines.append(f"  {_short(failures)}{_likely(failures)}")
     return lines
+
+
+def _about(verdict: Verdict, repository: Repository) -> list[str]:
+    """Return what a case is there to show."""
+    about = repository.suite(verdict.suite).case(verdict.case).about
+    return [f"  case: {about}"] if about else []
 
 
 def _one_reason(report: Report, verdicts: Sequence[Verdict]) -> _Reason | None:
@@ -281,7 +288,11 @@ def _sigma_lines(verdict: Verdict, place: str, beyond: str) -> list[str]:
         first = f"  {beyond}, at a place where the golden is exactly 0: {place}"
     lines = [first, f"  rms {_sigma(tests['rms'])}"]
     if not tests["row"].passed and statistics.row is not None:
-        row = f"the worst row, {statistics.row}" if math.prod(verdict.shape[:-1]) > 1 else "the only row"
+        row = (
+            f"the worst row, {statistics.row}"
+            if statistics.row and math.prod(verdict.shape[:-1]) > 1
+            else "the only row"
+        )
         lines[1] += f"; {row}, {_sigma(tests['row'])}"
     if "signature" in tests and not tests["signature"].passed:
         share = f"{tests['signature'].value:.2f} (allowed {tests['signature'].limit:.2g})"
@@ -299,7 +310,7 @@ def _diagnosis_lines(found: Sequence[Diagnosis]) -> list[str]:
         return []
     word, best = _guess(found)
     first = f"{word} one of: " if len(best) > 1 else f"{word} "
-    leads = [first, *("or " if diagnosis in best else "" for diagnosis in found[1:])]
+    leads = [first, *("or " if other in best else "less likely " if other.explained else "" for other in found[1:])]
     return [f"{lead}{diagnosis.fault}: {diagnosis.text}" for lead, diagnosis in zip(leads, found, strict=True)]
 
 

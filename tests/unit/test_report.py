@@ -291,8 +291,8 @@ GUESSES = {
         ["perhaps one of: a: why", "or b: why"],
         "perhaps a or b",
     ),
-    "less good": ([likely("a"), likely("b", explained=0.98)], ["likely a: why", "b: why"], "likely a"),
-    "of another strength": ([likely("a"), likely("b", 0.95)], ["likely a: why", "b: why"], "likely a"),
+    "less good": ([likely("a"), likely("b", explained=0.98)], ["likely a: why", "less likely b: why"], "likely a"),
+    "of another strength": ([likely("a"), likely("b", 0.95)], ["likely a: why", "less likely b: why"], "likely a"),
 }
 
 
@@ -432,7 +432,12 @@ def test_a_violated_property_fails_and_says_what_must_hold():
 
 @pytest.mark.parametrize(
     ("shape", "row", "said"),
-    [((2, 3, 2), (1, 2), "the worst row, (1, 2)"), ((12,), (), "the only row"), ((1, 12), (0,), "the only row")],
+    [
+        ((2, 3, 2), (1, 2), "the worst row, (1, 2)"),
+        ((12,), (), "the only row"),
+        ((1, 12), (0,), "the only row"),
+        ((3, 4), (), "the only row"),  # of twelve elements: rows are no shorter than 16
+    ],
 )
 def test_the_only_row_is_not_called_the_worst(shape, row, said):
     """An array of one row has no worst one."""
