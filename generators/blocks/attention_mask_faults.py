@@ -359,6 +359,9 @@ FAULTS = (
     Fault("additive_read_as_bool", SCORES, "an additive mask is turned into booleans that keep: 0 drops, -inf keeps", read_as(lambda mask: mask != 0, "additive")),
     Fault("additive_nonzero_dropped", SCORES, "every key with another entry than 0 is dropped, biases included", read_as(lambda mask: mask == 0, "additive")),
     Fault("additive_read_as_keep", SCORES, "(1 - mask) * -1e4 of an additive mask: 0 drops", read_as(np.isfinite, "additive", added=lambda mask: np.where(np.isfinite(mask), (1 - mask) * -1e4, 0))),
+    Fault("dropped_from_minus_50", SCORES, "an additive mask drops with entries of -50 or less", read_as(lambda mask: mask > -50, "additive", added=lambda mask: np.where(mask > -50, mask, 0))),
+    Fault("dropped_from_minus_9000", SCORES, "an additive mask drops with entries of -9000 or less alone", read_as(lambda mask: mask > -9000, "additive", added=lambda mask: np.where(mask > -9000, mask, 0))),
+    Fault("limit_kept", SCORES, "an entry of exactly -1000 is a bias", read_as(lambda mask: mask >= -1000, "additive", added=lambda mask: np.where(mask >= -1000, mask, 0))),
     Fault("biases_left_out", SCORES, "an additive mask drops, and its biases are left out", biases(lambda bias: bias * 0)),
     Fault("biases_subtracted", SCORES, "the additive mask is subtracted", biases(lambda bias: -bias)),
     Fault("mask_added_twice", SCORES, "the additive mask is added twice", biases(lambda bias: 2 * bias)),
@@ -382,6 +385,8 @@ FAULTS = (
     Fault("one_key_too_far", SCORES, "the mask is off by one key", kept_as(lambda kept: np.roll(kept, 1, -1))),
     Fault("own_key_always_kept", SCORES, "where S is T, each query keeps its own key, whatever the mask says", square(lambda kept: kept | np.eye(kept.shape[-1], dtype=bool))),
     # --- how it is applied
+    Fault("scale_by_head_dim", SCORES, "divided by D instead of sqrt(D)", wrap(
+        attention_scores=lambda right: lambda q, k: right(q, k) / q.dtype.type(np.sqrt(q.shape[-1])))),
     Fault("filled_with_0", SCORES, "scores of dropped keys are set to 0: scores times mask, or finfo.tiny where finfo.min was meant", filled(0.0)),
     Fault("filled_with_minus_10", SCORES, "scores of dropped keys are set to -10, which leaks", filled(-10.0)),
     Fault("minus_10_added", SCORES, "-10 is added to the scores of dropped keys, which leaks", added_fill(-10.0)),
@@ -398,6 +403,8 @@ FAULTS = (
           of_unmasked(lambda scores, kept, right: right(scores) * kept)),
     Fault("dropped_keys_in_denominator", PROBABILITIES, "dropped keys count in the softmax's denominator with the score 0",
           softmax(lambda scores: np.nan_to_num(exponentials(scores) / (exponentials(scores).sum(-1, keepdims=True) + np.isneginf(scores).sum(-1, keepdims=True) * np.exp(-scores.max(-1, keepdims=True)))))),
+    Fault("maximum_not_subtracted", PROBABILITIES, "exponentials of scores of which the largest was not subtracted",
+          softmax(lambda scores: np.exp(scores) / np.where((total := np.exp(scores).sum(-1, keepdims=True)) > 0, total, 1))),
     Fault("softmax_over_queries", PROBABILITIES, "the softmax is over the queries", softmax(lambda scores: np.nan_to_num(unguarded(scores, -2)))),
     Fault("input_returned", ("output",), "the queries are returned where attention failed and the error was caught", wrap(attention_mask=input_returned)),
     # --- a query that keeps no key

@@ -100,6 +100,18 @@ def averaged(formula: Callable[[Any, Array, Array], Array]) -> Change:
     return wrap(averaged=lambda right: lambda weight, v: formula(right, weight, v))
 
 
+def padding_in_sum(plain: Any) -> None:
+    """Set the values of padding to 0 in place of its weights."""
+    right = plain.favor_attention
+
+    def favor_attention(q: Array, k: Array, v: Array, projection: Array, mask: Array = None, *, causal: bool) -> Any:
+        if mask is not None and v.ndim == 4 and mask.shape == (v.shape[0], v.shape[2]):
+            v, mask = np.where((mask != 0)[:, None, :, None], v, 0).astype(v.dtype), None
+        return right(q, k, v, projection, mask, causal=causal)
+
+    plain.favor_attention = favor_attention
+
+
 def over(weight: Array, v: Array, total: Array) -> Array:
     """Return values weighed, over a total, 0 where that is 0."""
     return weight @ v / np.where(total > 0, total, 1)
@@ -218,6 +230,7 @@ FAULTS = (
     Fault("projection_over_root_of_width", Q, "the projection over sqrt(D)", projected(lambda w: w * w.dtype.type((w.shape[1] + 1) ** -0.5))),
     Fault("projection_normalised", Q, "rows of the projection are of length 1", projected(lambda w: w / root(w))),
     Fault("projection_of_first_row", Q, "the first row of the projection for every feature", projected(lambda w: of_first(w, 0))),
+    Fault("projection_transposed", Q, "a square projection is transposed", projected(lambda w: w.T if w.shape[0] == w.shape[1] else w)),
     Fault("projection_negated", Q, "- w . x", projected(lambda w: -w)),
     Fault("projection_of_keys_negated", K, "- w . x for keys alone", only(1, lambda right, x, w: right(x, -w))),
     Fault("projection_of_keys_reversed", K, "keys have another order of features than queries", only(1, lambda right, x, w: right(x, w[::-1]))),
@@ -227,6 +240,7 @@ FAULTS = (
     Fault("stabiliser_of_each_key", OUTPUT, "a stabiliser for each key, which does not cancel", key_features(each_key_stabilised)),
     Fault("stabiliser_missing", OUTPUT, "no stabiliser: features vanish in float32", unstabilised),
     Fault("epsilon_added", OUTPUT, "1e-4 is added to features, as the authors' code does", features(lambda x: np.exp(x) + x.dtype.type(1e-4))),
+    Fault("epsilon_in_features", OUTPUT, "1e-6 is added to features", features(lambda x: np.exp(x) + x.dtype.type(1e-6)), ("float64", "float32")),
     Fault("features_relu", OUTPUT, "max(0, exponent) + 0.001 instead of exp", features(lambda x: np.maximum(x, 0) + x.dtype.type(1e-3))),
     Fault("features_base_2", OUTPUT, "2 to the power of exponents", features(np.exp2)),
     Fault("features_linear", OUTPUT, "1 + exponent + its square / 2 instead of exp", features(lambda x: 1 + x + x * x / 2)),
@@ -255,6 +269,9 @@ FAULTS = (
         averaged=lambda right: lambda weight, v: right(weight[..., :-1], v[:, :, :-1]) if v.shape[2] not in (1, weight.shape[2]) else right(weight, v))),
     # --- the average
     Fault("normaliser_missing", OUTPUT, "not divided by the sum of weights", averaged(lambda right, weight, v: weight @ v)),
+    Fault("normaliser_with_epsilon", OUTPUT, "1e-6 is added to the sum of weights",
+          averaged(lambda right, weight, v: weight @ v / (weight.sum(-1, keepdims=True) + v.dtype.type(1e-6))), ("float64", "float32")),
+    Fault("normaliser_counts_padding", OUTPUT, "padding has no value, but counts in the sum of weights", padding_in_sum),
     Fault("normaliser_counts", OUTPUT, "divided by the number of keys", averaged(lambda right, weight, v: weight @ v / v.dtype.type(v.shape[2] + 1))),
     Fault("normaliser_of_first_head", OUTPUT, "the first head's sum of weights for every head", averaged(
         lambda right, weight, v: over(weight, v, of_first(weight.sum(-1, keepdims=True), 1)))),

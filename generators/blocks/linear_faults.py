@@ -76,6 +76,11 @@ def kept(x: Array, axis: int, count: int) -> Array:
     return found
 
 
+def both_with_bias(found: dict[str, Array]) -> dict[str, Array]:
+    """Return the output as product too."""
+    return {**found, "product": found["output"]}
+
+
 def bits(values: Array, count: int) -> Array:
     """Return values rounded to so many bits of significand."""
     significand, exponent = np.frexp(values)
@@ -155,6 +160,8 @@ FAULTS = (
     # --- coarse operands
     Fault("x_of_4_bits", PRODUCT, "x rounded to 4 bits of significand, as in float8_e4m3", product(lambda x, w: bits(x, 4) @ w.T)),
     Fault("weight_of_4_bits", PRODUCT, "the weight rounded to 4 bits of significand, as in float8_e4m3", product(lambda x, w: x @ bits(w, 4).T)),
+    Fault("weight_in_bfloat16", PRODUCT, "the weight alone rounded to 8 bits of significand, as by casting it to bfloat16",
+          product(lambda x, w: x @ bits(w, 8).T), ("float64", "float32")),
     Fault("weight_in_int4", PRODUCT, "the weight as multiples of its largest over 7", product(lambda x, w: x @ multiples(w, 7).T)),
     Fault("weight_in_int8", PRODUCT, "the weight as multiples of its largest over 127", product(lambda x, w: x @ multiples(w, 127).T)),
     # --- what is written
@@ -166,6 +173,8 @@ FAULTS = (
     Fault("relu_fused", OUTPUT, "ReLU of the output", output(lambda y: np.maximum(y, 0))),
     Fault("output_saturates", OUTPUT, "the output clipped at 448, the largest number of float8_e4m3", output(lambda y: np.clip(y, -448, 448))),
     # --- the bias
+    Fault("bias_in_product", PRODUCT, "product has the bias already", wrap(
+        linear=lambda right: lambda x, weight, bias=None, *, layout: both_with_bias(right(x, weight, bias, layout=layout)))),
     Fault("bias_missing", OUTPUT, "no bias", bias(lambda p, b: p)),
     Fault("bias_twice", OUTPUT, "the bias is added twice", bias(lambda p, b: p + 2 * b)),
     Fault("bias_subtracted", OUTPUT, "the bias is subtracted", bias(lambda p, b: p - b)),

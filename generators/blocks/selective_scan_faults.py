@@ -228,6 +228,7 @@ FAULTS = (
     Fault("softplus_is_exp", STEP, "exp instead of softplus", softplus(lambda right, x: np.exp(np.minimum(x, 80)))),
     Fault("softplus_is_relu", STEP, "max(x, 0) instead of softplus", softplus(lambda right, x: np.maximum(x, 0))),
     Fault("softplus_linear_from_1", STEP, "softplus(x) = x from x = 1 on", softplus(lambda right, x: np.where(x > 1, x, right(x)))),
+    Fault("softplus_linear_from_5", STEP, "softplus(x) = x from x = 5 on", softplus(lambda right, x: np.where(x > 5, x, right(x)))),
     Fault("softplus_cancels", STEP, "ln of the rounded 1 + e^x: 0 where x is far below 0",
           softplus(lambda right, x: np.where(x < 0, np.log((1 + np.exp(np.minimum(x, 0)).astype(np.float32)).astype(x.dtype)), right(x)))),
     Fault("softplus_overflows", STEP, "e^x overflows in float32 before the logarithm is taken",

@@ -4,6 +4,7 @@ Symbols: B batch, H heads, S queries, T keys, D width of a head.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -27,8 +28,8 @@ mask_kind  which keys a query keeps, which it drops
   float_keep  floats, 1.0 keeps and 0.0 drops; they are not to be added
   additive    floats, added to the scaled scores. An entry of -1000 or less drops the key, whatever its value: -inf,
               -1e9, -1e4, -9984 (-1e4 in bfloat16), the least number of a format. Entries above -1000 are biases. The
-              mask is in storage, but where it holds -1e4 or -1e9 in float32 under every contract; so it is
-              where it holds the least number of float32 (all cases least-… but those of a format)
+              mask is in storage; one that drops by -1e4, by -1e9 or by the least number of float32 is in float32
+              under every contract
 and returns
   masked_scores  (B, H, S, T) q k^T / sqrt(D), plus the bias where the mask is additive; -inf where a key is dropped
   probabilities  (B, H, S, T) their softmax over the keys, exactly 0 where a key is dropped
@@ -38,12 +39,15 @@ others: adding -1e4 to all scores leaves the softmax of the unmasked ones in flo
 least number gives the mean of v or NaN, -inf NaN. Only 0 depends neither on the format nor on the number that was
 chosen to drop, and a padded row leaves nothing in sums over rows. The limit is -1000 because exp(-1000) is 0 in float64
 already: of a query that keeps a key, adding such a number and dropping are the same.
-A candidate that fills with a finite number, or never holds the scores, says so: UNSUPPORTED = ["masked_scores"].
+Under bfloat16 and float16 scores and probabilities may be rounded to storage before they go on, or not; under the
+contracts that round once they may not. A candidate that fills with a finite number, or never holds the scores, says so:
+UNSUPPORTED = ["masked_scores"].
 
 Must be refused (raise, or exit with another code than 0): a kind or axes that do not exist; no mask where the kind
 needs one, a mask where the kind is "none"; a mask of another rank than its axes, or of a length that is neither that of
 its axis nor 1 (of the keys only T will do: one entry is not meant for all of them); entries of another type than the
-kind's; entries of float_keep other than 0 and 1; NaN or +inf in an additive mask.
+kind's (bfloat16 is a type of floats, though NumPy calls its dtype.kind "V"); entries of float_keep other than 0 and 1;
+NaN or +inf in an additive mask.
 """
 
 CONTRACTS = ("float64", "float32", "tfloat32", "bfloat16", "float16", "bfloat16-once", "float16-once")
@@ -131,15 +135,17 @@ def case(  # noqa: PLR0913 - a case is what it is made of
     fill: float = -INFINITE,
     contracts: tuple[str, ...] = (),
     fixed: bool = False,
+    exponents: tuple[int, int] = (-4, -5),
 ) -> Case:
     """Return the case of a mask that keeps `kept`; `sizes` are B, H, S, T and D.
 
-    With `fixed` the mask is in float32 under every contract, as it is where it drops by -1e4 or -1e9.
+    With `fixed` the mask is in float32 under every contract, as it is where it drops by -1e4 or -1e9. The standard
+    deviations of q and k are 36.9 times 2 to the power of `exponents`.
     """
     B, H, S, T, D = sizes
     inputs: dict[str, Any] = {
-        "q": Dyadic((B, H, S, D), f"attention_mask/{name}/q", exponent=-4),
-        "k": Dyadic((B, H, T, D), f"attention_mask/{name}/k", exponent=-5),
+        "q": Dyadic((B, H, S, D), f"attention_mask/{name}/q", exponent=exponents[0]),
+        "k": Dyadic((B, H, T, D), f"attention_mask/{name}/k", exponent=exponents[1]),
         "v": Dyadic((B, H, T, D), f"attention_mask/{name}/v", exponent=-5, offset=17),
     }
     params: dict[str, Any] = {"mask_kind": "none"}
@@ -441,6 +447,15 @@ def extremes() -> tuple[Case, ...]:
             sizes=(2, 3, 4, 5, 6),
             fill=-1e4,
         ),
+        limit(),
+        case(
+            "large-scores",
+            "each query keeps one key, with scores beyond 1000, whose exponentials overflow",
+            np.eye(7, dtype=bool)[[3, 0, 6, 1, 5, 2]],
+            "ST",
+            sizes=(2, 3, 6, 7, 6),
+            exponents=(0, -1),
+        ),
         case(
             "one-key",
             "T of 1: kept, or nothing is",
@@ -458,6 +473,26 @@ def extremes() -> tuple[Case, ...]:
             sizes=(3, 1, 2, 400, 16),
         ),
     )
+
+
+def limit() -> Case:
+    """Return the case of entries on both sides of the limit: -1000 drops, -200 is a bias of the only key that is kept.
+
+    Where several keys are kept biases are small: a score of -200 has an error of 1 in bfloat16.
+    """
+    entries = np.full((6, 5), -1000.0)
+    entries[[0, 1, 2], [1, 3, 0]] = -200, -48, -104
+    entries[3, 1:4] = -3, 0, 2.5
+    entries[4] = 0, -1000, -2.5, -1000, 1
+    made = case(
+        "limit",
+        "entries of exactly -1000 drop, those of -200 and -48 are biases",
+        np.ones((6, 5), bool),
+        "ST",
+        "additive",
+        sizes=(2, 2, 6, 5, 4),
+    )
+    return replace(made, inputs={**made.inputs, "mask": literal(entries, "float32")})
 
 
 # --- what must be refused --------------------------------------------------------------------------------------------

@@ -18,7 +18,8 @@ A py: candidate is a function
   ignore_index     any integer, one of the classes too
   label_smoothing  from 0 to 1, here e: the target's share is 1 - e + e/V, that of every other class e/V
 It is torch.nn.functional.cross_entropy. With p = softmax(logits[n]), y = target[n] and w = weight
-  logsumexp    (N,): log(sum_c exp(logits[n, c])), of every row, in the accumulation format, in which it goes into log p
+  logsumexp    (N,): log(sum_c exp(logits[n, c])), of every row, the ignored ones too; in the accumulation format,
+               and not rounded before it goes into log p
   row loss     -(1 - e) w[y] log p[y] - e/V sum_c w[c] log p[c], and 0 for an ignored row
   loss         "none": the row losses, (N,); "sum": their sum, (); "mean": the sum over sum_n w[target[n]] of the rows
                that are not ignored, ().

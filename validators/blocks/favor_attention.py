@@ -26,9 +26,11 @@ All inputs but the mask are in storage.
   output       (B, H, S, E): the sum over keys of weight times v, over the sum of weights; the weight of query t and key
                s is the sum over m of exp(q_exponents_t,m) exp(k_exponents_s,m). 0 where no key counts
 All three are in storage; a candidate that does not hold exponents says so: UNSUPPORTED = ["q_exponents",
-"k_exponents"]. The features are the exponentials. A factor M^(-1/2) cancels, and so do stabilisers, numbers that are
-subtracted from exponents before exp, if there is one for each query, or one for all keys of a head; they are needed
-where exponents are far below 0. One for each key does not cancel. No epsilon is added anywhere.
+"k_exponents"]. Under bfloat16 and float16 what is computed on the way may be rounded to storage, or not; under the
+contracts that round once it may not. The features are the exponentials. A factor M^(-1/2) cancels, and so do
+stabilisers, numbers that are subtracted from exponents before exp, if there is one for each query, or one for all keys
+of a head; they are needed where exponents are far below 0. One for each key does not cancel. No epsilon is added
+anywhere.
 
 Must be refused (raise, or exit with another code than 0): q, k or v that has not four axes; k of another batch, heads
 or width than q; v of another batch, heads or number of keys than k; S other than T where causal; a projection that is
@@ -106,6 +108,7 @@ CASES = (
     case("left-padded", "padded on the left: the first queries of a row see nothing", (3, 2, 9, 9, 4, 6, 7),
          causal=True, mask=PADDED),
     case("many-features", "more features than the width: near the softmax", (1, 2, 9, 8, 3, 6, 64)),
+    case("square-projection", "as many features as channels: no shape tells (M, D) from (D, M)", (2, 2, 7, 9, 6, 5, 6)),
     case("one-feature", "one feature: queries do not matter", (1, 3, 10, 7, 5, 6, 1)),
     case("one-channel", "a head width of 1", (2, 3, 8, 9, 1, 5, 4)),
     case("large", "exponents about -100: without stabilisers all features vanish", (1, 3, 11, 13, 6, 5, 8), exponent=-2,

@@ -18,8 +18,9 @@ A py: candidate is a function
   bias     (O,), given in some cases only
   product  (..., O): sum_i x[..., i] weight[o, i], without the bias
   output   (..., O): product + bias
-Both are in the format of x. A fused kernel, which never holds product, says so: UNSUPPORTED = ["product"]. Under the
-contracts that round once, output is computed from products that were not rounded before.
+Both are in the format of x. A fused kernel, which never holds product, says so: UNSUPPORTED = ["product"]. Under
+bfloat16 and float16, output may be computed from products that were rounded, or not; under the contracts that round
+once it may not.
 
 To be refused: x whose last axis is not I, or without axes; a weight that has not two axes; a bias that is not (O,),
 even one that would broadcast; an unknown layout.

@@ -119,6 +119,8 @@ CASES = (
     case("huge-steps", "step sizes about 1000, whose exponentials overflow", (1, 9, 7, 3),
          given={"delta": steps("huge-steps", (1, 9, 7), (3,), 128),
                 "u": Dyadic((1, 9, 7), "selective_scan/huge-steps/u", exponent=-12)}),
+    case("middle-steps", "step sizes from 1 to 17, where softplus is nearly the identity", (2, 13, 5, 4),
+         given={"delta": Dyadic((2, 13, 5), "selective_scan/middle-steps/delta", exponent=-3, offset=80)}),
     case("no-gate", "no gate", (2, 17, 5, 3), without=("z",)),
     case("no-initial-state", "the state begins at 0", (2, 23, 4, 5), without=("initial_state",)),
     case("real", "A = -1 … -16, as Mamba begins", (1, 29, 3, 16), given={"a_log": REAL_A}),
