@@ -17,6 +17,8 @@ SELECTIONS = {
     "float16": LENGTHS,
     "float64": ["attention/everything", "attention/gradients-everything", "attention/length-256"],
     "bfloat16-once": ["attention/everything", "attention/length-256"],
+    "float16-once": ["attention/everything", "attention/length-256"],
+    "tfloat32": ["attention/everything", "attention/length-256"],
 }
 
 
