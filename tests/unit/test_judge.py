@@ -293,6 +293,19 @@ def test_values_that_nobody_knows_are_named_by_what_follows_from_them(bench):
     assert [entry.fault for entry in verdicts[1].diagnosis] == ["misread"]
 
 
+@pytest.mark.parametrize("outputs", [("middle", "out"), ()], ids=["shows in neither", "begins later"])
+def test_what_leaves_the_first_divergence_unmoved_lends_it_no_name(bench, outputs):
+    """At an output every fault that shows there is known, elsewhere those that begin there: another is not the answer.
+
+    Where infinities are wrong no fault is known by its values, and one that shows later may be it.
+    """
+    frozen, strange = masked(bench, outputs), RANDOM.standard_normal(GOLDEN.shape)
+    later = {"out": 2 * GOLDEN + WRONG["misread"]}
+    assert "misread" not in [entry.fault for entry in frozen.judge({"middle": GOLDEN + strange} | later)[1].diagnosis]
+    scores = np.where(np.isinf(SCORES), 0.5, SCORES)
+    assert "misread" in [entry.fault for entry in frozen.judge({"scores": scores} | later)[0].diagnosis]
+
+
 def test_up_to_the_first_divergence_the_same_is_said_of_it(bench):
     """What is asked for the first divergence alone gets the same verdict on it."""
     frozen = masked(bench)

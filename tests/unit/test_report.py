@@ -430,6 +430,17 @@ def test_a_violated_property_fails_and_says_what_must_hold():
     assert reports.text(report, repository, raised).endswith("FAIL: py:x: 1 pass; properties: 1 raised")
 
 
+def test_a_case_that_fails_is_told_with_what_it_is_there_to_show():
+    """What a case is about stands once, with the first failure in full."""
+    repository = Repository(Path("nowhere"))
+    cases = tuple(replace(case, about=f"what {case.name} shows") for case in SUITE.cases)
+    vars(repository)["suites"] = {"demo": replace(SUITE, cases=cases)}
+    report = Report("py:x", [MISMATCH, replace(MISMATCH, case="case-1"), replace(PASSED, case="case-2")])
+    lines = reports.text(report, repository).splitlines()
+    assert lines[1] == f"  case: what {MISMATCH.case} shows"
+    assert sum(" shows" in line for line in lines) == 1
+
+
 @pytest.mark.parametrize(
     ("shape", "row", "said"),
     [
