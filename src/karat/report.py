@@ -288,11 +288,8 @@ def _sigma_lines(verdict: Verdict, place: str, beyond: str) -> list[str]:
         first = f"  {beyond}, at a place where the golden is exactly 0: {place}"
     lines = [first, f"  rms {_sigma(tests['rms'])}"]
     if not tests["row"].passed and statistics.row is not None:
-        row = (
-            f"the worst row, {statistics.row}"
-            if statistics.row and math.prod(verdict.shape[:-1]) > 1
-            else "the only row"
-        )
+        several = statistics.row and math.prod(verdict.shape[:-1]) > 1
+        row = f"the worst row, {statistics.row}" if several else "the only row"
         lines[1] += f"; {row}, {_sigma(tests['row'])}"
     if "signature" in tests and not tests["signature"].passed:
         share = f"{tests['signature'].value:.2f} (allowed {tests['signature'].limit:.2g})"

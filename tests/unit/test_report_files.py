@@ -88,9 +88,8 @@ def test_the_json_has_the_fields_that_others_rely_on():
 
 def test_a_verdict_without_values_has_no_statistics():
     """Where nothing was compared there is nothing to say of values, and what happened is told."""
-    (result,) = strict(report_files.as_json(Report("py:x", [told("raised", text="ValueError: \x1b[31m\ud800")])))[
-        "results"
-    ]
+    raised = Report("py:x", [told("raised", text="ValueError: \x1b[31m\ud800")])
+    (result,) = strict(report_files.as_json(raised))["results"]
     assert result["statistics"] is result["allowed"] is result["worst"] is None
     assert result["text"] == "ValueError: \x1b[31m\ud800"
 
@@ -108,9 +107,8 @@ def test_findings_are_those_of_the_gate():
     """`findings` are kind, suite, case, checkpoint, file and message, in `check` as in `gate`."""
     expected = {"kind": "unlisted", "suite": "demo", "case": None, "checkpoint": None, "file": "goldens/demo/x"}
     assert report_files.findings_json([FINDING]) == [{**expected, "message": FINDING.message}]
-    assert strict(report_files.as_json(Report("py:x", [], [FINDING])))["findings"] == report_files.findings_json(
-        [FINDING]
-    )
+    content = strict(report_files.as_json(Report("py:x", [], [FINDING])))
+    assert content["findings"] == report_files.findings_json([FINDING])
 
 
 def test_counts_are_of_every_status_in_its_order():
