@@ -27,6 +27,7 @@ _EXPONENT = np.int32(255 << 23)  # of float32
 _ONE_IN_BITS = 127 << 23  # 1.0 in float32
 _LARGEST_INT = np.int32(2**31 - 1)
 _EIGHT = np.arange(8)
+_ONES = np.ones(_DOT, np.float32)
 _BELOW_ONE = np.float32(1 - 2.0**-24)
 _ROUNDED = 2.0**-20  # relative: far more than a few operations in float32 are off by
 _LARGEST_CODE = 7 * 2.0**-66  # what the float32 bits 255 << 21 stand for
@@ -244,29 +245,29 @@ class _Work:
     Attributes:
         error: candidate - golden, float64.
         index: the memory of `error`, which is done with when codes are looked up: all must fit into the cache.
-        rows: float32, of shape (3, size): error, golden, and 1 everywhere.
+        pair: float32, of shape (2, size): error and golden.
         e: the first of them.
         y: the second of them.
         first: float32, for anything; so are `second` and `third`.
     """
 
-    def __init__(self, error: Floats, rows: Singles, spare: Singles) -> None:
+    def __init__(self, error: Floats, pair: Singles, spare: Singles) -> None:
         self.error, self.index = error, error.view(np.intp)
-        self.rows, self.pair, self.golden_and_ones = rows, rows[:2], rows[1:]
-        self.e, self.y = self.pair
+        self.pair = pair
+        self.e, self.y = pair
         self._spare = spare
         self.first, self.second, self.third = spare
 
     @classmethod
     def of(cls, size: int) -> _Work:
         """Allocate them."""
-        return cls(np.empty(size), np.ones((3, size), np.float32), np.empty((3, size), np.float32))
+        return cls(np.empty(size), np.empty((2, size), np.float32), np.empty((3, size), np.float32))
 
     def cut(self, size: int) -> _Work:
         """Return the first `size` elements of each."""
         if size == self.error.size:
             return self
-        return _Work(self.error[:size], self.rows[:, :size], self._spare[:, :size])
+        return _Work(self.error[:size], self.pair[:, :size], self._spare[:, :size])
 
 
 class _InOrder:
@@ -396,7 +397,7 @@ class _Plan:
                 _narrow(error, self.factor, work.e)
                 _narrow(y, self.factor, work.y)
                 held = True
-                products = *_dots(work.pair, work.e), *_dots(work.rows[1:2], work.y)
+                products = *_dots(work.pair, work.e), *_dots(work.pair[1:], work.y)
                 return held, [product / self.factor / self.factor for product in products]
         except FloatingPointError:
             if not held:
@@ -465,18 +466,21 @@ class _Plan:
         # The power of two at the golden or, where rounding may have gone up to it, the one below.
         power = np.multiply(work.y, _BELOW_ONE, out=work.second).view(np.int32)
         power &= _EXPONENT
-        tiny = None if power.min() else power == 0
         # The error in such powers, which is no less than the relative error, nor than that in units in the last place:
         # bits of floating-point numbers are in the order of the numbers, and exponents subtract.
-        quotient = np.subtract(magnitude.view(np.int32), power, out=power)
         known = np.float32(min(self.known.max_rel, self.known.max_ulp / self.ulp_scale) * (1 - _ROUNDED))
-        if tiny is not None:  # too small for an exponent: the golden, or the power, may be far below what 0 stands for
+        bound = int(known.view(np.int32)) - _ONE_IN_BITS
+        # Where a golden is too small for an exponent, it or the power may be far below what 0 stands for: then all is
+        # larger than a bound below 0, and must be than any other.
+        tiny = power == 0 if bound >= 0 and power.min() == 0 else None
+        quotient = np.subtract(magnitude.view(np.int32), power, out=power)
+        if tiny is not None:
             quotient[tiny] = _LARGEST_INT
-        larger = quotient > int(known.view(np.int32)) - _ONE_IN_BITS
-        places = _places(larger)
-        if places.size > magnitude.size // 8:  # also where both error and golden are 0
-            places = _places(np.logical_and(larger, magnitude, out=larger))
-        if places.size:
+        if quotient.max() > bound:
+            larger = quotient > bound
+            places = _places(larger)
+            if places.size > magnitude.size // 8:  # also where both error and golden are 0
+                places = _places(np.logical_and(larger, magnitude, out=larger))
             self._quotients(totals, error, y, places)
         self.known.raise_to(totals)
 
@@ -530,8 +534,8 @@ class _Plan:
         sums = _row_squares(rows)
         self.row_sums[place] += sums
         self.row_counts[place] += rows.shape[1] if counted is None else counted.reshape(rows.shape).sum(1)
-        product, sum_of_errors = _dots(work.golden_and_ones, work.e)
-        return [float(np.add.reduce(sums, dtype=np.float64)), product, *_dots(work.rows[1:2], work.y), sum_of_errors]
+        squares = float(np.add.reduce(sums, dtype=np.float64))
+        return [squares, *_dots(work.pair[1:], work.e), *_dots(work.pair[1:], work.y), _sum(work.e)]
 
     def _outside(self, interval: tuple[Floats, Floats], y: Floats, cut: slice, error: Floats) -> Floats:
         """Return the distance from the golden to what rounds to the candidate's value, signed as the error."""
@@ -679,6 +683,13 @@ def _dots(several: NDArray[Any], one: NDArray[Any]) -> list[float]:
         sums += several[:, whole:] @ one[whole:]
     found: list[float] = sums.tolist()
     return found
+
+
+def _sum(values: Singles) -> float:
+    """Return the sum of values, in float64 but for pieces of them."""
+    whole = values.size // _DOT * _DOT
+    parts = np.vecdot(values[:whole].reshape(-1, _DOT), _ONES)
+    return float(np.add.reduce(parts, dtype=np.float64) + np.add.reduce(values[whole:], dtype=np.float64))
 
 
 def _row_squares(rows: Singles) -> NDArray[Any]:

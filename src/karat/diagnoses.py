@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,7 +15,7 @@ from karat.compare import Floats, Predicted
 from karat.exchange import Outputs
 from karat.hypotheses import Diagnosis, Question, coarser_format, diagnose
 from karat.patterns import explain_pattern
-from karat.signatures import clear_of_zero, found_in_mismatch, found_in_noise
+from karat.signatures import clear_of_zero, found_in_mismatch, found_in_noise, strength
 from karat.suites import Checkpoint
 from karat.tolerances import Contract, Limits, Tolerance, Tolerances
 from karat.verdicts import Test, Verdict
@@ -62,6 +62,39 @@ def find_fault(
     largest, found = found_in_noise(error, variances, signatures, request.contract.name, rule)
     tests = (*verdict.tests, Test("signature", largest, rule.strength))
     return replace(verdict, tests=tests, status="fault" if found else verdict.status, diagnosis=tuple(found))
+
+
+def absent_faults(request: Request, verdict: Verdict, outcome: Outputs, tolerances: Tolerances) -> set[str]:
+    """Return the catalogued faults that a checkpoint would show, and that, having passed, it does not."""
+    rule, limits = tolerances.signatures, verdict.tolerance
+    checkpoint = request.case.checkpoint(verdict.checkpoint)
+    if verdict.status != "pass" or rule is None or not isinstance(limits, Limits) or not checkpoint.floating:
+        return set()
+    signatures = request.goldens.signatures(request.case.name, checkpoint.name)
+    seen = [signature for signature in signatures if signature.visible(request.contract.name, rule)]
+    if not seen:
+        return set()
+    error, variances = _error_and_variances(request, checkpoint, outcome, limits)
+    variances = clear_of_zero(variances)
+    return {signature.fault for signature in seen if strength(error, signature.direction, variances) <= rule.strength}
+
+
+def doubted(found: Sequence[Diagnosis], spared: Mapping[str, str]) -> tuple[Diagnosis, ...]:
+    """Return what was found with those faults last that would have changed what passed too, which is said of them.
+
+    A candidate may have made such a mistake in one place of several; what speaks for it alone is likelier.
+
+    Args:
+        found: the likeliest first.
+        spared: by fault, a checkpoint that passed and does not show it.
+    """
+    told = [
+        replace(diagnosis, spared=place, text=f"{diagnosis.text}, though {place}, which it changes too, passed")
+        if (place := spared.get(diagnosis.fault, ""))
+        else diagnosis
+        for diagnosis in found
+    ]
+    return tuple(sorted(told, key=lambda diagnosis: bool(diagnosis.spared)))
 
 
 def explain(request: Request, verdict: Verdict, outcome: Outputs, tolerances: Tolerances) -> tuple[Diagnosis, ...]:

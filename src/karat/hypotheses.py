@@ -55,6 +55,7 @@ class Diagnosis:
         text: what it is, in words.
         explained: the part of the error's sum of squares that a catalogued fault explains.
         at: the checkpoint that told, where it is another than the one that is wrong first.
+        spared: a checkpoint that a catalogued fault would change, and that passed.
     """
 
     fault: str
@@ -63,6 +64,7 @@ class Diagnosis:
     text: str
     explained: float = 0.0
     at: str = ""
+    spared: str = ""
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from karat import formats, noise
 from karat.candidates import Failure, Request
 from karat.compare import Flat, Predicted, Statistics, compare
-from karat.diagnoses import explain, explain_later, find_fault, most_telling
+from karat.diagnoses import absent_faults, doubted, explain, explain_later, find_fault, most_telling
 from karat.errors import CandidateError, GoldenError
 from karat.exact import compare_exactly, tied_indices
 from karat.exchange import Outputs, wanted_dtype
@@ -61,29 +61,47 @@ def judge(
                 first = len(verdicts) - 1
                 diagnosis = verdict.diagnosis or explain(here, verdict, outcome, tolerances)
                 verdicts[-1] = replace(verdict, first_divergence=True, diagnosis=diagnosis)
-        elif not _tells(verdicts[first]):
+        elif _may_lend(verdicts[first], checkpoint.name, request.suite.outputs):
             later += explain_later(here, verdict, outcome, tolerances)
         if to_first_divergence and first is not None and _tells(verdicts[first]):
             break
-    if first is not None:
-        verdicts[first] = _with_names_of_later(verdicts[first], later, request.suite.outputs)
+    if first is not None and isinstance(outcome, Outputs):
+        found = (*most_telling(later, request.suite.outputs), *verdicts[first].diagnosis)
+        spared = _spared(request, found, verdicts, outcome, tolerances)
+        verdicts[first] = replace(verdicts[first], diagnosis=doubted(found, spared))
     return verdicts[: first + 1] if to_first_divergence and first is not None else verdicts
 
 
-def _with_names_of_later(first: Verdict, later: Sequence[Diagnosis], outputs: Sequence[str]) -> Verdict:
-    """Return the first divergence with what later checkpoints told of it.
-
-    A fault that is known to show first at a later checkpoint, or not to show at this one, has not done what is wrong in
-    the values here: only where there are none may it be the answer.
-    """
-    if first.status == "mismatch":
-        later = [] if first.checkpoint in outputs else [found for found in later if found.at in outputs]
-    return replace(first, diagnosis=(*most_telling(later, outputs), *first.diagnosis)) if later else first
+def _spared(
+    request: Request,
+    found: Sequence[Diagnosis],
+    verdicts: Sequence[Verdict],
+    outcome: Outputs,
+    tolerances: Tolerances,
+) -> dict[str, str]:
+    """Return of the catalogued faults that were found which would show at a checkpoint that passed, and do not."""
+    names = {diagnosis.fault for diagnosis in found if diagnosis.explained > 0}
+    spared: dict[str, str] = {}
+    for verdict in verdicts if names else ():
+        for fault in names & absent_faults(_request_at(request, verdict), verdict, outcome, tolerances):
+            spared.setdefault(fault, verdict.checkpoint)
+    return spared
 
 
 def _tells(first: Verdict) -> bool:
     """Say whether nothing further on can tell more of a first divergence than its own place does."""
     return first.status != "nonfinite" and (first.statistics is None or bool(first.diagnosis))
+
+
+def _may_lend(first: Verdict, later: str, outputs: Sequence[str]) -> bool:
+    """Say whether a name that the checkpoint `later` gives may be that of the first divergence, which has none.
+
+    A fault that is known to show first at a later checkpoint, or not to show at this one, has not done what is wrong in
+    the values here: only where there are none may it be the answer.
+    """
+    if _tells(first):
+        return False
+    return first.status == "nonfinite" or (first.checkpoint not in outputs and later in outputs)
 
 
 def _request_at(request: Request, place: Checkpoint | Verdict) -> Request:

@@ -26,10 +26,12 @@ _FULL_BLOCKS = 3  # failing cases that are told in full, one for each first dive
 _SAME_REASON = 6  # cases of a suite, if not all, that are told in one line from more than these on
 _MOST_NAMES = 4  # of checkpoints in a line
 _MOST_GUESSES = 3  # names of mistakes in the sum of a suite
-_NEAR_ONE = 0.15
-"""How far from 1 the strength of a catalogued fault may be that is likely the mistake: as in `signatures`."""
+_NEAR_ONE = 0.05
+"""How far from 1 the strength of a catalogued fault may be that is likely the mistake: where it is known well."""
+_STANDARD_ERRORS = 3
+"""The same, in standard errors, where it is not."""
 _MOST_UNCERTAIN = 0.3
-"""The same where the strength is not known better: what a poor fit leaves uncertain makes no name likely."""
+"""The same, at most: what a poor fit leaves uncertain makes no name likely."""
 _AS_GOOD = 1.1
 """Two names fit equally well where one leaves over at most this many times what the other does."""
 RUN_STATUSES = ("raised", "crashed", "timeout")  # said once a case, not once a checkpoint
@@ -312,13 +314,15 @@ def _diagnosis_lines(found: Sequence[Diagnosis]) -> list[str]:
 
 
 def _guess(found: Sequence[Diagnosis]) -> tuple[str, list[Diagnosis]]:
-    """Return `likely` or, where a catalogued fault is there in another strength than 1, `perhaps`; and what fits best.
+    """Return `likely` or `perhaps`, and what fits best.
+
+    A catalogued fault is likely where it is there in a strength of about 1 and spares nothing that it changes.
 
     That is the first, and those that fit equally well.
     """
     first, *others = found
-    near = max(_NEAR_ONE, min(2 * first.uncertainty, _MOST_UNCERTAIN))
-    word = "perhaps" if first.explained > 0 and abs(first.strength - 1) > near else "likely"
+    near = max(_NEAR_ONE, min(_STANDARD_ERRORS * first.uncertainty, _MOST_UNCERTAIN))
+    word = "perhaps" if first.spared or (first.explained > 0 and abs(first.strength - 1) > near) else "likely"
     return word, [first, *(other for other in others if _as_good(first, other))]
 
 

@@ -83,7 +83,7 @@ def _result(verdict: Verdict) -> dict[str, Any]:
         else {"index": list(statistics.worst), "candidate": statistics.candidate, "golden": statistics.golden},
         "first_divergence": verdict.first_divergence,
         "diagnosis": [
-            {"fault": d.fault, "strength": d.strength, "uncertainty": d.uncertainty, "text": d.text}
+            {"fault": d.fault, "strength": d.strength, "uncertainty": d.uncertainty, "text": d.text, "spared": d.spared}
             for d in verdict.diagnosis
         ],
         "text": verdict.text,

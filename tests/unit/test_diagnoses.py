@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from karat import noise
-from karat.diagnoses import lower_precisions
+from karat.diagnoses import doubted, lower_precisions
 from karat.hypotheses import Diagnosis
 from karat.signatures import Signature
 from karat.tolerances import Contract
@@ -319,3 +319,13 @@ def test_a_factor_is_not_called_by_a_fault_of_another_size(bench):
     """Half of the golden is half of it, not three quarters of what takes a third."""
     found = told(bench, 0.5 * GOLDEN, faults=[fault("a_third_left", -2 / 3 * GOLDEN)])
     assert [diagnosis.fault for diagnosis in found] == ["scale"]
+
+
+def test_what_is_in_doubt_comes_last():
+    """A fault that spares what it changes comes after all that nothing speaks against, in the order there was."""
+    names = ("misread", "scale", "late", "leak")
+    found = [Diagnosis(name, 1.0, 0.0, name) for name in names]
+    told = doubted(found, {"misread": "out", "late": "loss"})
+    assert [entry.fault for entry in told] == ["scale", "leak", "misread", "late"]
+    assert [entry.spared for entry in told] == ["", "", "out", "loss"]
+    assert told[3].text == "late, though loss, which it changes too, passed"

@@ -306,6 +306,33 @@ def test_what_leaves_the_first_divergence_unmoved_lends_it_no_name(bench, output
     assert "misread" in [entry.fault for entry in frozen.judge({"scores": scores} | later)[0].diagnosis]
 
 
+def shared(bench):
+    """Return a bench of three outputs, all of which a fault shows in, and what a candidate has that has it in one."""
+    names = ("first", "middle", "last")
+    known = [Signature("misread", "misread", WRONG["misread"].ravel(), {"float32": 1e-9})]
+    signatures = dict.fromkeys(names, known)
+    frozen = bench(dict.fromkeys(names, GOLDEN), dict.fromkeys(names, scales(GOLDEN)), signatures, outputs=names)
+    return frozen, GOLDEN + WRONG["misread"]
+
+
+@pytest.mark.parametrize(("wrong", "passed"), [("first", "middle"), ("last", "first")], ids=["after it", "before it"])
+def test_a_name_is_in_doubt_where_what_it_changes_too_passed(bench, wrong, passed):
+    """A fault that another output would show, and does not, is told with that, also where another name is known."""
+    frozen, misread = shared(bench)
+    (verdict,) = (verdict for verdict in frozen.judge({wrong: misread}) if verdict.first_divergence)
+    assert [(entry.fault, entry.spared) for entry in verdict.diagnosis] == [("misread", passed)]
+    assert verdict.diagnosis[0].text.endswith(f", though {passed}, which it changes too, passed")
+
+
+def test_a_name_is_in_no_doubt_where_the_rest_is_wrong_or_does_not_show_it(bench):
+    """What is wrong otherwise says nothing against a name, and what cannot see a fault neither."""
+    frozen, misread = shared(bench)
+    others = {"middle": 3 * GOLDEN, "last": 3 * GOLDEN}
+    assert [entry.spared for entry in frozen.judge({"first": misread} | others)[0].diagnosis] == [""]
+    blind, outputs = masked(bench), {"middle": GOLDEN + WRONG["misread"]}
+    assert [(entry.fault, entry.spared) for entry in blind.judge(outputs)[1].diagnosis] == [("unlike", "")]
+
+
 def test_up_to_the_first_divergence_the_same_is_said_of_it(bench):
     """What is asked for the first divergence alone gets the same verdict on it."""
     frozen = masked(bench)

@@ -278,7 +278,10 @@ GUESSES = {
     "all of it": ([likely("a")], ["likely a: why"], "likely a"),
     "too much of it": ([likely("a", 1.55)], ["perhaps a: why"], "perhaps a"),
     "too little of it": ([likely("a", 0.7)], ["perhaps a: why"], "perhaps a"),
-    "all of it as far as is known": ([likely("a", 1.2, 0.12)], ["likely a: why"], "likely a"),
+    "a little less, which is known well": ([likely("a", 0.87, 0.02)], ["perhaps a: why"], "perhaps a"),
+    "a little less, as far as is known": ([likely("a", 0.87, 0.05)], ["likely a: why"], "likely a"),
+    "what it changes too passed": ([replace(likely("a"), spared="out")], ["perhaps a: why"], "perhaps a"),
+    "all of it as far as is known": ([likely("a", 1.2, 0.08)], ["likely a: why"], "likely a"),
     "a poor fit": ([likely("a", 1.55, 0.5)], ["perhaps a: why"], "perhaps a"),
     "no catalogued one": ([likely("scale", 8.0, 0.0, 0.0)], ["likely scale: why"], "likely scale"),
     "as good": (

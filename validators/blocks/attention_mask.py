@@ -329,7 +329,7 @@ CROSSED: tuple[tuple[str, str, float, tuple[str, ...]], ...] = (
     ("minus-1e9", "additive", -1e9, ("BT", "BST", "B1ST")),
     ("minus-1e4", "additive", -1e4, ("ST", "BST", "B11T", "B1ST")),
 )
-"""Name, kind, with what an additive mask drops, and the axes in which no other case has it, 1 for one of length 1."""
+"""Name, kind, with what an additive mask drops, and the axes, 1 for one of length 1, that the other cases lack."""
 
 
 def crossed() -> tuple[Case, ...]:
