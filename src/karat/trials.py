@@ -12,6 +12,7 @@ import multiprocessing
 import os
 import shutil
 import sys
+import threading
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
@@ -102,6 +103,7 @@ _worker: dict[str, Any] = {}
 
 
 def _open(root: Path, name: str) -> None:
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     repository = Repository(root)
     suite = repository.suite(name)
     plain = FaultyCandidate(repository.plain(name), suite.function, None)
@@ -121,6 +123,14 @@ def _open(root: Path, name: str) -> None:
         formulation=[None, *load_formulations(repository, suite)],
         fault=load_faults(repository, suite),
     )
+
+
+def _end_with_parent() -> None:
+    """End this process when the one that started it has been killed: nobody wants what it is about to find."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _error_along(session: Session, case: Case, row: Mapping[str, Any], contract: str) -> float:

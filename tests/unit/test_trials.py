@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import signal
+import subprocess
 import sys
 from dataclasses import replace
 from types import SimpleNamespace
@@ -470,3 +472,29 @@ def test_without_goldens_there_is_a_message(mine, capfd):
     shutil.rmtree(mine.goldens)
     assert trials.main(["toy"]) == 3
     assert "run: python -m nox -s goldens -- toy" in capfd.readouterr().err
+
+
+KILLED = """
+import multiprocessing, os, signal, threading, time
+from karat.trials import _end_with_parent
+
+def work(ready):
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    ready.send(True)
+    time.sleep(600)
+
+if __name__ == "__main__":
+    context = multiprocessing.get_context("spawn")
+    here, there = context.Pipe()
+    context.Process(target=work, args=(there,)).start()
+    here.recv()
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_killed_run_leaves_no_worker_behind(tmp_path):
+    """A worker ends when its parent is killed: the output that both write to is then closed."""
+    script = tmp_path / "killed.py"
+    script.write_text(KILLED)
+    ended = subprocess.run([sys.executable, "-P", script], stdout=subprocess.PIPE, timeout=60, check=False)
+    assert ended.returncode == -signal.SIGKILL
