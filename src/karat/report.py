@@ -98,6 +98,7 @@ def _suite_lines(
     """Tell one suite: what many cases have in common once, the others case by case."""
     lines: list[str] = []
     common = _common(report, blocks)
+    full = _told_in_full(report, [block for block in blocks if _one_reason(report, block) not in common], told)
     for verdicts in blocks:
         key = _one_reason(report, verdicts)
         failures = [verdict for verdict in verdicts if report.fails(verdict)]
@@ -106,13 +107,38 @@ def _suite_lines(
                 lines += _told_once(key, common[key], earlier_texts)
             continue
         lines.append(_case_line(report, verdicts))
-        if failures and len(told) < _FULL_BLOCKS and _short(failures) not in told:
-            told.add(_short(failures))
+        if any(verdicts is case for case in full):
             lines += _about(verdicts[0], repository)
             lines += [f"  {line}" for line in _failure_lines(verdicts, failures, repository, earlier_texts)]
         elif failures:
             lines.append(f"  {_short(failures)}{_likely(failures)}")
     return lines
+
+
+def _told_in_full(report: Report, blocks: Sequence[Sequence[Verdict]], told: set[str]) -> list[Sequence[Verdict]]:
+    """Return the failing cases that are told in full, and add their first divergences to those `told`.
+
+    Of each first divergence that is the case with the surest name, one that most cases bear, the first of equals.
+    """
+    failing = [block for block in blocks if any(report.fails(verdict) for verdict in block)]
+    firsts = [next((verdict for verdict in block if verdict.first_divergence), None) for block in failing]
+    named = Counter(first.diagnosis[0].fault for first in firsts if first is not None and first.diagnosis)
+
+    def surety(first: Verdict | None) -> tuple[bool, int]:
+        if first is None or not first.diagnosis:
+            return False, 0
+        return _guess(first.diagnosis)[0] == "likely", named[first.diagnosis[0].fault]
+
+    found: dict[str, tuple[Verdict | None, Sequence[Verdict]]] = {}
+    for first, block in zip(firsts, failing, strict=True):
+        short = _short([verdict for verdict in block if report.fails(verdict)])
+        if short in found:
+            if surety(first) > surety(found[short][0]):
+                found[short] = first, block
+        elif short not in told and len(told) + len(found) < _FULL_BLOCKS:
+            found[short] = first, block
+    told.update(found)
+    return [block for _, block in found.values()]
 
 
 def _about(verdict: Verdict, repository: Repository) -> list[str]:

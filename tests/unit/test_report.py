@@ -263,8 +263,8 @@ def test_only_a_few_cases_are_told_in_full():
 def test_a_case_in_a_line_says_what_it_likely_is():
     """Where the checkpoint has been told for another case, the line still names the mistake of this one."""
     named = [Diagnosis("mask_missing", 1.0, 0.0, "nothing is masked"), Diagnosis("scale", 2.0, 0.0, "twice")]
-    again = replace(verdict("h.0.scores", "mismatch", statistics=OFF, case="case-1", first=True), diagnosis=named)
-    lines = lines_of(MISMATCH, again)
+    first, again = (replace(MISMATCH, case=f"case-{n}", diagnosis=named) for n in range(2))
+    lines = lines_of(first, again)
     assert "  mismatch, first at h.0.scores, likely mask_missing" in lines
     assert sum("    error" in line for line in lines) == 1
 
@@ -306,6 +306,23 @@ def test_a_name_is_as_certain_as_the_fit(found, lines, short):
     told = reports.explain(first, REPOSITORY)
     assert told[3:-1] == [f"  {line}" for line in lines]
     assert f"  mismatch, first at h.0.scores, {short}" in lines_of(first, again)
+
+
+FULL = {
+    "a name rather than none": ([(), [likely("a", 1.5)]], 1),
+    "a likely name": ([[likely("a", 1.5)], [likely("b")], [likely("c")]], 1),
+    "that of most cases": ([[likely("a")], [likely("b")], [likely("b")]], 1),
+    "the first of equals": ([[likely("a")], [likely("a")]], 0),
+}
+
+
+@pytest.mark.parametrize(("found", "full"), FULL.values(), ids=FULL)
+def test_of_the_cases_that_diverge_alike_the_one_with_the_surest_name_is_told_in_full(found, full):
+    """The others are told in a line, which is where they stand."""
+    lines = lines_of(*failing(*found))
+    heads = [number for number, line in enumerate(lines) if line.startswith("demo/")]
+    blocks = [lines[start:end] for start, end in zip(heads, [*heads[1:], None], strict=True)]
+    assert [any("    error" in line for line in block) for block in blocks] == [n == full for n in range(len(found))]
 
 
 def failing(*names):
