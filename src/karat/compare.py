@@ -27,7 +27,6 @@ _EXPONENT = np.int32(255 << 23)  # of float32
 _ONE_IN_BITS = 127 << 23  # 1.0 in float32
 _LARGEST_INT = np.int32(2**31 - 1)
 _EIGHT = np.arange(8)
-_ONES = np.ones(_DOT, np.float32)
 _BELOW_ONE = np.float32(1 - 2.0**-24)
 _ROUNDED = 2.0**-20  # relative: far more than a few operations in float32 are off by
 _LARGEST_CODE = 7 * 2.0**-66  # what the float32 bits 255 << 21 stand for
@@ -688,7 +687,7 @@ def _dots(several: NDArray[Any], one: NDArray[Any]) -> list[float]:
 def _sum(values: Singles) -> float:
     """Return the sum of values, in float64 but for pieces of them."""
     whole = values.size // _DOT * _DOT
-    parts = np.vecdot(values[:whole].reshape(-1, _DOT), _ONES)
+    parts = np.vecdot(values[:whole].reshape(-1, _DOT), np.ones(_DOT, np.float32))
     return float(np.add.reduce(parts, dtype=np.float64) + np.add.reduce(values[whole:], dtype=np.float64))
 
 

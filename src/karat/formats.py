@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,11 +68,12 @@ PRODUCT_FORMATS = {**{name: entry.unit_roundoff for name, entry in FORMATS.items
 """Unit roundoffs of the formats to which operands of matrix products may be rounded; no array is stored in tfloat32."""
 
 
+@functools.cache
 def rounding_intervals(name: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return for each bit pattern of a format of 8 or 16 bits the smallest and the largest number that rounds to it.
 
     Both are float64, of shape (2^bits,), NaN for the patterns of NaN. Ends belong to both neighbours; beyond the
-    largest finite number all rounds to infinity, where the format has one.
+    largest finite number all rounds to infinity, where the format has one. They are shared, and cannot be written to.
     """
     entry = lookup(name)
     if entry.dtype.itemsize > 2:
@@ -88,6 +90,7 @@ def rounding_intervals(name: str) -> tuple[NDArray[np.float64], NDArray[np.float
     low[infinite] = np.where(values[infinite] > 0, edges[-1], -np.inf)
     high[infinite] = np.where(values[infinite] > 0, np.inf, edges[0])
     low[np.isnan(values)] = high[np.isnan(values)] = np.nan
+    low.flags.writeable = high.flags.writeable = False
     return low, high
 
 

@@ -105,9 +105,8 @@ class Question:
         With `in_place` each element stands where the golden has it, and so has its own noise.
         """
         size = max(1.0, abs(factor))
-        if self.mismatched(prediction, self.judged, self.atol * size) > 0:
-            return False
-        return self.leaves_little(prediction, self.judged) or (in_place and self._leaves_noise(prediction, size))
+        fits = self.leaves_little(prediction, self.judged) or (in_place and self._leaves_noise(prediction, size))
+        return fits and self.mismatched(prediction, self.judged, self.atol * size) == 0
 
     def leaves_little(self, prediction: NDArray[np.float64], judged: NDArray[np.bool_]) -> bool:
         """Say whether a prediction leaves over little of the error, on the whole and at each element."""

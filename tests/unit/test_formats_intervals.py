@@ -108,6 +108,14 @@ def test_nan_has_no_interval(name):
     assert np.isnan(values).sum() == {"float16": 2046, "bfloat16": 254, "float8_e4m3fn": 2, "float8_e5m2": 6}[name]
 
 
+def test_a_table_is_made_once_and_cannot_be_changed():
+    """Making one takes as long as comparing some 100,000 elements, and every comparison needs one."""
+    first, again = formats.rounding_intervals("bfloat16"), formats.rounding_intervals("bfloat16")
+    assert first is again
+    with pytest.raises(ValueError, match="read-only"):
+        first[0][0] = 0
+
+
 @pytest.mark.parametrize("name", ["float32", "float64"])
 def test_a_long_format_has_no_table(name):
     """A table of 2^32 intervals is refused, with the format's name."""
