@@ -1,6 +1,5 @@
 """Llama: the model whose float64 run is the golden passes in every format; weights from outside become a suite."""
 
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -64,14 +63,11 @@ def test_the_frequencies_are_the_configuration_s() -> None:
 
 
 @pytest.fixture
-def repository(tmp_path, monkeypatch):
+def repository(copy_of, tmp_path, monkeypatch):
     """Return a copy of this repository, which a freeze may change; the working directory is its root."""
-    root = tmp_path / "copy"
-    for name in ("validators", "generators", "candidates", "goldens"):
-        shutil.copytree(REPOSITORY.root / name, root / name, ignore=shutil.ignore_patterns("__pycache__", "*@*", ".*"))
-    shutil.copy(REPOSITORY.root / "tolerances.toml", root)
-    monkeypatch.chdir(root)
-    return Repository(root)
+    found = copy_of("llama", tmp_path / "copy")
+    monkeypatch.chdir(found.root)
+    return found
 
 
 def saved(folder: Path, **options) -> Path:
@@ -81,7 +77,7 @@ def saved(folder: Path, **options) -> Path:
         "vocab_size": 101,
         "hidden_size": 24,
         "intermediate_size": 34,
-        "num_hidden_layers": 3,
+        "num_hidden_layers": 2,
         "num_attention_heads": 4,
         "num_key_value_heads": 2,
         "head_dim": 10,

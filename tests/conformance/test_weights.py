@@ -1,34 +1,36 @@
 """Goldens of weights from outside: `nox -s goldens -- gpt2 --weights SOURCE`, tried on a locally saved model."""
 
+import contextlib
+import io
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
 from karat import cli, freeze, gate
-from karat.suites import Repository, find_repository, load_by_path
+from karat.suites import Repository, load_by_path
 
 torch = pytest.importorskip("torch", reason="torch is not installed: nox -s tests installs it")
 transformers = pytest.importorskip("transformers", reason="transformers is not installed: nox -s tests installs it")
-ROOT = find_repository(Path(__file__).parent).root
+
+
+pytestmark = pytest.mark.xdist_group("weights of gpt2")  # so that they are frozen once
 
 
 @pytest.fixture
-def repository(tmp_path, monkeypatch):
+def repository(copy_of, tmp_path, monkeypatch):
     """Return a copy of this repository, which a freeze may change; the working directory is its root."""
-    root = tmp_path / "copy"
-    for name in ("validators", "generators", "candidates", "goldens"):
-        shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__", "*@*", ".*"))
-    shutil.copy(ROOT / "tolerances.toml", root)
-    monkeypatch.chdir(root)
-    return Repository(root)
+    found = copy_of("gpt2", tmp_path / "copy")
+    monkeypatch.chdir(found.root)
+    return found
 
 
 def saved(folder: Path, seed: int = 1) -> Path:
     """Save a small GPT-2 with random weights, as `save_pretrained` does, and return its folder."""
     torch.manual_seed(seed)
     config = transformers.GPT2Config(
-        vocab_size=101, n_positions=40, n_embd=24, n_layer=3, n_head=2, bos_token_id=None, eos_token_id=None
+        vocab_size=101, n_positions=40, n_embd=24, n_layer=2, n_head=2, bos_token_id=None, eos_token_id=None
     )
     model = transformers.GPT2LMHeadModel(config)
     for parameter in model.parameters():
@@ -37,22 +39,46 @@ def saved(folder: Path, seed: int = 1) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def printed(copy_of, tmp_path_factory):
+    """Freeze the goldens of a locally saved model once; return the repository's root and what was printed."""
+    folder = tmp_path_factory.mktemp("frozen")
+    root = copy_of("gpt2", folder / "copy").root
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()) as printed:
+        patch.chdir(root)
+        assert freeze.main(["gpt2", "--weights", str(saved(folder / "my-gpt2"))]) == 0
+    return root, printed.getvalue()
+
+
 @pytest.fixture
-def frozen(repository, tmp_path, capsys):
-    """Freeze the goldens of a locally saved model; return the repository and what was printed."""
-    assert freeze.main(["gpt2", "--weights", str(saved(tmp_path / "my-gpt2"))]) == 0
-    return Repository(repository.root), capsys.readouterr().out
+def frozen(printed, tmp_path, monkeypatch):
+    """Return a copy of the repository with those goldens, which a test may damage, and what was printed."""
+    root, text = printed
+    shutil.copytree(root, tmp_path / "frozen")
+    monkeypatch.chdir(tmp_path / "frozen")
+    return Repository(tmp_path / "frozen"), text
 
 
 def test_saved_weights_are_frozen_and_checked(frozen, capsys):
     """A model saved with save_pretrained becomes a suite of its own, which the plain candidate passes."""
     repository, _ = frozen
     (name,) = [name for name in repository.suites if "@" in name]
-    assert gate.inspect(repository) == []
+    assert [str(finding) for finding in gate.inspect(repository) if finding.suite == name] == []
     assert (
         cli.main(["check", "py:candidates/plain", f"{name}/*", "--contract", "float32", "--contract", "float64"]) == 0
     )
     assert f"{name}/hello/float64: " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("layers", "kept"), [(1, [0]), (2, [0, 1]), (3, [0, 1, 2]), (12, [0, 6, 11])])
+def test_first_middle_and_last_layer_are_frozen(repository, layers, kept):
+    """Of a model with weights from outside three layers are frozen, or as many as it has."""
+    validator = load_by_path(repository.validator("gpt2"))
+    model = asdict(validator.TINY) | {"n_layer": layers}
+    prompt = {"name": "hello", "about": "hello", "ids": [1, 2], "new_tokens": 0}
+    (case,) = validator.suite_of_weights("gpt2@mine", {"model": model, "prompts": [prompt]}).cases
+    found = [int(point.name.split(".")[1]) for point in case.checkpoints if point.name.startswith("h.")]
+    assert list(dict.fromkeys(found)) == kept
 
 
 def test_known_values_that_cannot_be_checked_are_named(frozen):
@@ -71,7 +97,8 @@ def test_a_damaged_weight_is_found(frozen):
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
-    assert [finding.kind for finding in gate.inspect(Repository(repository.root))] == ["damaged"]
+    findings = gate.inspect(Repository(repository.root))
+    assert [finding.kind for finding in findings if finding.suite == name] == ["damaged"]
 
 
 def test_weights_that_claim_to_be_the_released_ones_are_checked(repository, tmp_path, capsys):

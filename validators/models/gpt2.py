@@ -339,7 +339,7 @@ def suite_of_weights(name: str, config: Mapping[str, Any]) -> Suite:
             weights,
             Literal((tuple(prompt["ids"]),)),
             new_tokens=prompt["new_tokens"],
-            layers=(0, model.n_layer // 2, model.n_layer - 1),
+            layers=tuple(sorted({0, model.n_layer // 2, model.n_layer - 1})),
         )
         for prompt in config["prompts"]
     )
