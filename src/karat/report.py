@@ -340,11 +340,9 @@ def _diagnosis_lines(found: Sequence[Diagnosis]) -> list[str]:
 
 
 def _guess(found: Sequence[Diagnosis]) -> tuple[str, list[Diagnosis]]:
-    """Return `likely` or `perhaps`, and what fits best.
+    """Return `likely` or `perhaps`, and what fits best: the first, and those that fit equally well.
 
     A catalogued fault is likely where it is there in a strength of about 1 and spares nothing that it changes.
-
-    That is the first, and those that fit equally well.
     """
     first, *others = found
     near = max(_NEAR_ONE, min(_STANDARD_ERRORS * first.uncertainty, _MOST_UNCERTAIN))
