@@ -256,6 +256,10 @@ class _Work:
         self.e, self.y = pair
         self._spare = spare
         self.first, self.second, self.third = spare
+        whole = error.size // _DOT * _DOT
+        self._pieces = pair[:, :whole].reshape(2, -1, _DOT)
+        self._rest = pair[:, whole:]
+        self._sums = np.empty((3, whole // _DOT), np.float32)  # of each piece
 
     @classmethod
     def of(cls, size: int) -> _Work:
@@ -267,6 +271,26 @@ class _Work:
         if size == self.error.size:
             return self
         return _Work(self.error[:size], self.pair[:, :size], self._spare[:, :size])
+
+    def squares(self) -> list[float]:
+        """Return the sums of e e, e y and y y."""
+        pieces, (e, y) = self._pieces, self._rest
+        np.vecdot(pieces, pieces[0], out=self._sums[:2])
+        np.vecdot(pieces[1], pieces[1], out=self._sums[2])
+        return self._total(e @ e, e @ y, y @ y)
+
+    def sums(self) -> list[float]:
+        """Return the sums of e y, y y and e."""
+        pieces, (e, y) = self._pieces, self._rest
+        np.vecdot(pieces[1], pieces[0], out=self._sums[0])
+        np.vecdot(pieces[1], pieces[1], out=self._sums[1])
+        np.vecdot(pieces[0], np.ones(_DOT, np.float32), out=self._sums[2])
+        return self._total(e @ y, y @ y, e.sum())
+
+    def _total(self, *rest: np.float32) -> list[float]:
+        """Return three sums over all pieces, in float64, and over what is left of a whole piece."""
+        found: list[float] = (np.add.reduce(self._sums, axis=1, dtype=np.float64) + rest).tolist()
+        return found
 
 
 class _InOrder:
@@ -396,8 +420,7 @@ class _Plan:
                 _narrow(error, self.factor, work.e)
                 _narrow(y, self.factor, work.y)
                 held = True
-                products = *_dots(work.pair, work.e), *_dots(work.pair[1:], work.y)
-                return held, [product / self.factor / self.factor for product in products]
+                return held, [square / self.factor / self.factor for square in work.squares()]
         except FloatingPointError:
             if not held:
                 _narrow(error, self.factor, work.e)
@@ -453,7 +476,7 @@ class _Plan:
             self._quotients(totals, error, y, np.arange(y.size))
             return
         magnitude = np.abs(work.e, out=work.first)
-        largest = float(magnitude.max())
+        largest = float(np.maximum.reduce(magnitude))
         if largest == 0:
             return
         if largest * (1 + _ROUNDED) > self.known.max_abs * self.factor:
@@ -475,7 +498,7 @@ class _Plan:
         quotient = np.subtract(magnitude.view(np.int32), power, out=power)
         if tiny is not None:
             quotient[tiny] = _LARGEST_INT
-        if quotient.max() > bound:
+        if np.maximum.reduce(quotient) > bound:
             larger = quotient > bound
             places = _places(larger)
             if places.size > magnitude.size // 8:  # also where both error and golden are 0
@@ -533,8 +556,7 @@ class _Plan:
         sums = _row_squares(rows)
         self.row_sums[place] += sums
         self.row_counts[place] += rows.shape[1] if counted is None else counted.reshape(rows.shape).sum(1)
-        squares = float(np.add.reduce(sums, dtype=np.float64))
-        return [squares, *_dots(work.pair[1:], work.e), *_dots(work.pair[1:], work.y), _sum(work.e)]
+        return [float(np.add.reduce(sums, dtype=np.float64)), *work.sums()]
 
     def _outside(self, interval: tuple[Floats, Floats], y: Floats, cut: slice, error: Floats) -> Floats:
         """Return the distance from the golden to what rounds to the candidate's value, signed as the error."""
@@ -682,13 +704,6 @@ def _dots(several: NDArray[Any], one: NDArray[Any]) -> list[float]:
         sums += several[:, whole:] @ one[whole:]
     found: list[float] = sums.tolist()
     return found
-
-
-def _sum(values: Singles) -> float:
-    """Return the sum of values, in float64 but for pieces of them."""
-    whole = values.size // _DOT * _DOT
-    parts = np.vecdot(values[:whole].reshape(-1, _DOT), np.ones(_DOT, np.float32))
-    return float(np.add.reduce(parts, dtype=np.float64) + np.add.reduce(values[whole:], dtype=np.float64))
 
 
 def _row_squares(rows: Singles) -> NDArray[Any]:

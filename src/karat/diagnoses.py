@@ -29,7 +29,8 @@ that two formats 8 times apart may both be told; rounding results 0.3 to 1.3.
 _LEAST_MEDIAN = 0.2
 """Least median of |error| in sigma, of their root mean square: it is 0.67 of normal errors, 0 where few are wrong."""
 _COARSEST = 2.0**-8
-"""Unit roundoff of the coarsest format that is used unawares: float8 is named where nothing finer fits as well."""
+"""Unit roundoff of the coarsest format that is used unawares: float8 is named where every value is a number of it, or
+in products where 16 bits are promised and nothing finer fits as well. Errors as large as that are a mistake else."""
 _LEAST_ELEMENTS = 16
 """Fewest errors of which one can say that they are random."""
 _LEAST_CHANGES = 0.25
@@ -359,7 +360,7 @@ def _downgrade(
     promised = request.contract
     fits = []
     for lower in lower_precisions(promised):
-        if grid and lower.storage != grid:
+        if (grid and lower.storage != grid) or not (grid or _is_used_unawares(lower, promised)):
             continue
         try:
             scale = request.goldens.scales(request.case.name, checkpoint.name)[lower.kind].values()
@@ -385,6 +386,12 @@ def _downgrade(
     if not promised.once:
         said += f": about {max(effective, 0):.1f} effective bits where {bits} are promised"
     return [Diagnosis("precision", effective, 0.0, said)]
+
+
+def _is_used_unawares(lower: Lower, promised: Contract) -> bool:
+    """Say whether a precision may be what a candidate has without its values showing it."""
+    few_bits = formats.lookup(promised.storage).dtype.itemsize <= 2  # so products may well be in fewer
+    return lower.unit <= _COARSEST or (lower.kind == "products" and few_bits)
 
 
 def _is_everywhere(z: Floats, size: float) -> bool:

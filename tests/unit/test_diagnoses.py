@@ -152,6 +152,22 @@ def test_errors_that_no_precision_has_are_not_called_one(bench):
     assert "precision" not in [found.fault for found in told(bench, RANDOM.standard_normal(GOLDEN.shape))]
 
 
+@pytest.mark.parametrize("sizes", [(1, 0.01, 0.01), (0.01, 0.01, 1)], ids=["rounding", "products"])
+@pytest.mark.parametrize("unit", [2.0**-4, 2.0**-3])
+def test_nobody_computes_in_float8_unawares(bench, unit, sizes):
+    """Errors of four or three bits, where 24 are promised, are a mistake: float8 would show in the values."""
+    assert "precision" not in [found.fault for found in told(bench, noisy(unit), sizes=sizes)]
+
+
+def test_products_in_float8_may_hide_where_16_bits_are_promised(bench):
+    """Operands of 4 bits leave values of 8, and so may be what is wrong; rounding results to 4 would show."""
+    few = noisy(2.0**-4).astype(ml_dtypes.bfloat16)
+    (found,) = [found for found in told(bench, few, "bfloat16", sizes=(0.1, 0.1, 1)) if found.fault == "precision"]
+    assert found.text.startswith("errors as of matrix products in float8_e4m3fn")
+    rounded = told(bench, few, "bfloat16", sizes=(1, 0.01, 0.01))
+    assert "precision" not in [found.fault for found in rounded]
+
+
 def test_what_is_explained_is_not_called_imprecise(bench):
     """A factor within the errors of bfloat16 is a factor, not a lower precision."""
     assert [found.fault for found in told(bench, GOLDEN * (1 + 2.0**-9))] == ["scale"]
