@@ -123,6 +123,31 @@ def test_workers_give_the_same_verdicts(run, workers):
     assert "6 failed" in text
 
 
+COUNTED = """
+
+right = toy
+
+
+def toy(*arguments, **options):
+    with open(r"{path}", "a", encoding="utf-8") as file:
+        file.write("run\\n")
+    return right(*arguments, **options)
+"""
+
+
+def test_a_case_runs_once_however_many_workers_there_are(run, toy, tmp_path):
+    """The checkpoints of a case are tests of one worker, to which its candidate gives them all at once."""
+    plain = (toy.root / "candidates/plain/toy.py").read_text(encoding="utf-8")
+    runs = []
+    for number, options in enumerate([(), ("-n", "3", "--dist=loadgroup")]):
+        path = tmp_path / f"{number}.txt"
+        (toy.root / "counted.py").write_text(plain + COUNTED.format(path=path), encoding="utf-8")
+        code, text = run("--candidate", "py:counted.py", *options)
+        assert (code, "12 passed" in text) == (0, True)
+        runs.append(path.read_text(encoding="utf-8").count("run"))
+    assert runs[0] == runs[1] < 12
+
+
 FIXTURE = """
 import numpy as np
 import pytest
