@@ -342,12 +342,13 @@ def _diagnosis_lines(found: Sequence[Diagnosis]) -> list[str]:
 def _guess(found: Sequence[Diagnosis]) -> tuple[str, list[Diagnosis]]:
     """Return `likely` or `perhaps`, and what fits best: the first, and those that fit equally well.
 
-    A catalogued fault is likely where it is there in a strength of about 1 and spares nothing that it changes.
+    A catalogued fault is likely where it is there in a strength of about 1 and spares nothing that it changes. A lower
+    precision is, where values are numbers of it, which is told before: else the size of errors alone speaks for it.
     """
     first, *others = found
     near = max(_NEAR_ONE, min(_STANDARD_ERRORS * first.uncertainty, _MOST_UNCERTAIN))
-    word = "perhaps" if first.spared or (first.explained > 0 and abs(first.strength - 1) > near) else "likely"
-    return word, [first, *(other for other in others if _as_good(first, other))]
+    doubtful = first.spared or first.fault == "precision" or (first.explained > 0 and abs(first.strength - 1) > near)
+    return "perhaps" if doubtful else "likely", [first, *(other for other in others if _as_good(first, other))]
 
 
 def _as_good(first: Diagnosis, other: Diagnosis) -> bool:

@@ -283,6 +283,12 @@ GUESSES = {
     "what it changes too passed": ([replace(likely("a"), spared="out")], ["perhaps a: why"], "perhaps a"),
     "all of it as far as is known": ([likely("a", 1.2, 0.08)], ["likely a: why"], "likely a"),
     "a poor fit": ([likely("a", 1.55, 0.5)], ["perhaps a: why"], "perhaps a"),
+    "errors of a size": ([likely("precision", 11.2, 0.0, 0.0)], ["perhaps precision: why"], "perhaps precision"),
+    "values of a format": (
+        [likely("grid", 1.0, 0.0, 0.0), likely("precision", 8.1, 0.0, 0.0)],
+        ["likely grid: why", "precision: why"],
+        "likely grid",
+    ),
     "no catalogued one": ([likely("scale", 8.0, 0.0, 0.0)], ["likely scale: why"], "likely scale"),
     "as good": (
         [likely("a"), likely("b"), likely("scale", 1.0, 0.0, 0.0)],
