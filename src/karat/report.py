@@ -342,8 +342,8 @@ def _diagnosis_lines(found: Sequence[Diagnosis]) -> list[str]:
 def _guess(found: Sequence[Diagnosis]) -> tuple[str, list[Diagnosis]]:
     """Return `likely` or `perhaps`, and what fits best: the first, and those that fit equally well.
 
-    A catalogued fault is likely where it is there in a strength of about 1 and spares nothing that it changes. A lower
-    precision is, where values are numbers of it, which is told before: else the size of errors alone speaks for it.
+    A catalogued fault is likely where it is there in a strength of about 1 and spares nothing that it changes. For a
+    lower precision only the size of the errors speaks, unless values are numbers of it: that is told before it, as grid.
     """
     first, *others = found
     near = max(_NEAR_ONE, min(_STANDARD_ERRORS * first.uncertainty, _MOST_UNCERTAIN))

@@ -109,7 +109,7 @@ def test_nan_has_no_interval(name):
 
 
 def test_a_table_is_made_once_and_cannot_be_changed():
-    """Making one takes as long as comparing some 100,000 elements, and every comparison needs one."""
+    """Every comparison under a contract that rounds once needs one, and shares it with all others."""
     first, again = formats.rounding_intervals("bfloat16"), formats.rounding_intervals("bfloat16")
     assert first is again
     with pytest.raises(ValueError, match="read-only"):

@@ -307,7 +307,7 @@ def test_what_leaves_the_first_divergence_unmoved_lends_it_no_name(bench, output
 
 
 def shared(bench):
-    """Return a bench of three outputs, all of which a fault shows in, and what a candidate has that has it in one."""
+    """Return a bench of three outputs with one golden, in each of which a fault shows, and what it makes of it."""
     names = ("first", "middle", "last")
     known = [Signature("misread", "misread", WRONG["misread"].ravel(), {"float32": 1e-9})]
     signatures = dict.fromkeys(names, known)
@@ -317,7 +317,7 @@ def shared(bench):
 
 @pytest.mark.parametrize(("wrong", "passed"), [("first", "middle"), ("last", "first")], ids=["after it", "before it"])
 def test_a_name_is_in_doubt_where_what_it_changes_too_passed(bench, wrong, passed):
-    """A fault that another output would show, and does not, is told with that, also where another name is known."""
+    """A fault that another output would show, and does not, is told with that, wherever that output stands."""
     frozen, misread = shared(bench)
     (verdict,) = (verdict for verdict in frozen.judge({wrong: misread}) if verdict.first_divergence)
     assert [(entry.fault, entry.spared) for entry in verdict.diagnosis] == [("misread", passed)]
