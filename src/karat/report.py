@@ -343,7 +343,7 @@ def _guess(found: Sequence[Diagnosis]) -> tuple[str, list[Diagnosis]]:
     """Return `likely` or `perhaps`, and what fits best: the first, and those that fit equally well.
 
     A catalogued fault is likely where it is there in a strength of about 1 and spares nothing that it changes. For a
-    lower precision only the size of the errors speaks, unless values are numbers of it: that is told before it, as grid.
+    lower precision only the size of the errors speaks, unless values are numbers of it: that is told before, as grid.
     """
     first, *others = found
     near = max(_NEAR_ONE, min(_STANDARD_ERRORS * first.uncertainty, _MOST_UNCERTAIN))
