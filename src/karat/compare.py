@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import math
-import os
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
+
+from karat import parts
 
 _BLOCK = 1 << 18  # elements: long enough to pay for the calls of NumPy, short enough for the cache
 _DOT = 1 << 9  # elements: a call of so many short dot products lets other threads run, one of 500 or fewer does not
 _COPIED = 1 << 23  # bytes: arrays in another order than C are copied whole up to so many, larger ones by the block
 _SAMPLED = 64  # of so many elements one tells how large relative errors may get
 _FEW = 1 << 12  # elements: for more, memory is mapped and unmapped for each temporary array
-_PART = 1 << 21  # elements that one thread takes at a time
+_PART = 1 << 21  # elements that a thread or a process takes at a time
+_FORKED = 1 << 25  # elements: from so many on processes pay, which cost milliseconds for each GB of memory in use
 _JOINT = 1 << 20  # elements: for fewer a table of two scales does not pay
-_MOST_THREADS = 4  # each has working arrays of a few megabytes
 _MOST_ROWS = 1 << 20
 _SHORTEST_ROW = 16
 _FRACTION = np.uint64((1 << 52) - 1)
@@ -183,17 +184,18 @@ def compare(
 
     Non-finite values are compared before any arithmetic: NaN matches NaN, an infinity itself. Beside the arrays, and a
     byte an element where `judged` has to be broadcast, it needs less than 64 MB, whatever their size. The number of
-    threads changes no bit of the result. Raises `ValueError` if the shapes differ; shapes are never broadcast.
+    threads, or of processes that large arrays are shared among, changes no bit of the result. Raises `ValueError` if the shapes differ; shapes are never broadcast.
     """
     if candidate.shape != golden.shape:
         raise ValueError(f"candidate {candidate.shape} and golden {golden.shape} differ in shape")
-    plan = _Plan(candidate, golden, allowance, judged, exact_zeros, significand_bits, smallest)
-    starts = range(0, golden.size, plan.part)
-    if len(starts) < 2:
-        totals = [plan.total(start) for start in starts]
-    else:
-        with ThreadPoolExecutor(_threads()) as pool:
-            totals = list(pool.map(plan.total, starts))
+    arguments = candidate, golden, allowance, judged, exact_zeros, significand_bits, smallest
+    totals = None
+    if golden.size >= _FORKED and parts.can_fork():
+        plan = _Plan(*arguments, zeros=parts.shared_zeros)
+        totals = parts.in_processes(plan.total, plan.starts)
+    if totals is None:
+        plan = _Plan(*arguments, zeros=np.zeros)
+        totals = parts.in_threads(plan.total, plan.starts)
     plan.spare.clear()
     total = _Totals()
     for part in totals:
@@ -264,7 +266,8 @@ class _Work:
     @classmethod
     def of(cls, size: int) -> _Work:
         """Allocate them."""
-        return cls(np.empty(size), np.empty((2, size), np.float32), np.empty((3, size), np.float32))
+        memory = np.empty((7, size), np.float32)  # at once: in pages as large as there are
+        return cls(memory[:2].reshape(-1).view(np.float64), memory[2:4], memory[4:])
 
     def cut(self, size: int) -> _Work:
         """Return the first `size` elements of each."""
@@ -353,6 +356,7 @@ class _Plan:
         exact_zeros: bool,
         significand_bits: int,
         smallest: float,
+        zeros: Callable[[int, DTypeLike], NDArray[Any]],
     ) -> None:
         self.shape = golden.shape
         self.found, self.wanted = _InOrder(candidate), _InOrder(golden)
@@ -365,8 +369,9 @@ class _Plan:
         block = _BLOCK // 4 if once else _BLOCK  # intervals need several more arrays
         self.block = max(block // self.row_length, 1) * self.row_length if self.row_length <= block else block
         self.part = max(_PART // self.row_length, 1) * self.row_length
+        self.starts = range(0, golden.size, self.part)
         rows = golden.size // self.row_length if golden.size else 0
-        self.row_sums, self.row_counts = np.zeros(rows), np.zeros(rows, np.intp)
+        self.row_sums, self.row_counts = zeros(rows, np.float64), zeros(rows, np.intp)
         self.weights = _Weights(allowance, golden.size) if isinstance(allowance, Predicted) else None
         self.factor = self.weights.factor if self.weights else 1.0
         self.spare: list[_Work] = []
@@ -683,12 +688,6 @@ def _places(flags: NDArray[np.bool_]) -> NDArray[np.intp]:
     eights = (flags.view(np.uint64) != 0).nonzero()[0]
     places: NDArray[np.intp] = (8 * eights[:, None] + _EIGHT).reshape(-1)
     return places[flags[places]]
-
-
-def _threads() -> int:
-    """Return how many threads to use."""
-    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(available, _MOST_THREADS)
 
 
 def _narrow(values: Floats, factor: float, out: Singles) -> None:

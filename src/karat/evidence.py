@@ -42,6 +42,7 @@ _DECIDING = (
     "hypotheses",
     "judge",
     "noise",
+    "parts",
     "patterns",
     "replays",
     "session",

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from karat import compare as module
-from karat import formats
+from karat import formats, parts
 from karat.compare import Flat, Predicted, Scale, compare
 
 approx: Any = pytest.approx
@@ -192,7 +192,7 @@ def test_a_later_block_may_hold_a_larger_error(first, second, ulp, relative, mon
 @pytest.mark.parametrize("threads", [1, 2, 4])
 def test_a_golden_too_small_for_float32_hides_no_relative_error(threads, monkeypatch):
     """A golden of 2^-149 has no exponent in float32; the largest relative error may be there, whoever looks."""
-    monkeypatch.setattr(module, "_threads", lambda: threads)
+    monkeypatch.setattr(parts, "available", lambda: threads)
     golden = np.ones((2, 1 << 21))
     candidate = golden.copy()
     candidate[0, 0] = 101

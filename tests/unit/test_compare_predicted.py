@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from karat import compare as module
-from karat import formats
+from karat import formats, parts
 from karat.compare import Flat, Predicted, Scale, compare
 
 approx: Any = pytest.approx
@@ -166,15 +166,35 @@ def test_large_arrays_are_compared_as_small_ones(blocks):
     agree(compare(candidate, golden, predicted), expected(candidate, golden, predicted))
 
 
-def test_the_number_of_threads_changes_no_bit(monkeypatch):
-    """The same statistics, to the last bit, whoever computes which part and when."""
+@pytest.mark.parametrize("shape", [(500, 3000), (3, 1 << 19), (1 << 21,)], ids=str)
+def test_the_number_of_threads_or_processes_changes_no_bit(shape, monkeypatch):
+    """The same statistics, to the last bit, whoever computes which part and when, and whoever is lost."""
     monkeypatch.setattr(module, "_PART", 1 << 18)
-    candidate, golden, predicted = draw((500, 3000), dtype=np.float32, spread=1)
-    found = []
-    for threads in (1, 2, 3, 2):
-        monkeypatch.setattr(module, "_threads", lambda threads=threads: threads)
-        found.append(compare(candidate, golden, predicted, significand_bits=24))
-    assert found[1:] == found[:1] * 3
+    candidate, golden, predicted = draw(shape, dtype=np.float32, spread=1)
+
+    def found(number, forked):
+        monkeypatch.setattr(parts, "available", lambda: number)
+        monkeypatch.setattr(module, "_FORKED", 1 if forked else math.inf)
+        return compare(candidate, golden, predicted, significand_bits=24)
+
+    first = found(1, False)
+    assert [found(number, False) for number in (2, 3, 2)] == [first] * 3
+    assert [found(number, True) for number in (2, 3, 4)] == [first] * 3
+    in_processes = parts.in_processes
+    monkeypatch.setattr(parts, "in_processes", lambda compute, starts: in_processes(compute, starts) and None)
+    assert found(3, True) == first
+
+
+def test_large_arrays_are_shared_among_processes(monkeypatch):
+    """Threads wait for the interpreter, processes do not: from so many elements on there are processes."""
+    asked = []
+    monkeypatch.setattr(parts, "can_fork", lambda: True)
+    monkeypatch.setattr(parts, "in_processes", lambda compute, starts: asked.append(len(starts)))
+    monkeypatch.setattr(module, "_FORKED", 1 << 10)
+    for size in ((1 << 10) - 1, 1 << 10):
+        candidate, golden, predicted = draw((size,))
+        agree(compare(candidate, golden, predicted), expected(candidate, golden, predicted))
+    assert asked == [1]
 
 
 @pytest.mark.parametrize("shape", [(1 << 22,), (1 << 10, 1 << 12), (1 << 17, 32)], ids=str)
@@ -206,7 +226,7 @@ def test_memory_does_not_grow_with_what_is_in_another_order():
 
 def test_memory_is_bounded_where_values_are_rounded_once(monkeypatch):
     """The distance to intervals needs more arrays, so blocks are shorter: four threads stay below 64 MB too."""
-    monkeypatch.setattr(module, "_threads", lambda: 4)
+    monkeypatch.setattr(parts, "available", lambda: 4)
     golden = np.random.Generator(np.random.Philox(key=6)).standard_normal((1 << 19, 16)).astype(np.float32)
     candidate = golden.astype(ml_dtypes.bfloat16)
     codes = np.full(golden.shape, 255, np.uint8)
