@@ -1,6 +1,7 @@
 """Measures speed and memory, each as a ratio against something named in the same run: `nox -s bench -- [PART…]`."""
 
 import argparse
+import contextlib
 import os
 import resource
 import shutil
@@ -8,8 +9,8 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -98,21 +99,43 @@ def bench_compare() -> None:
         "numpy.testing.assert_allclose": lambda: np.testing.assert_allclose(candidate, golden, rtol=1e-5, atol=1e-5),
         "numpy.allclose": lambda: np.allclose(candidate, golden, rtol=1e-5, atol=1e-5),
     }
+    memory = {"karat.compare": peak(own), "numpy.allclose": peak(rivals["numpy.allclose"])}  # before anything is kept
     taken = seconds({"karat.compare, all statistics": own} | rivals)
     first = next(iter(taken.values()))
     for name, value in taken.items():
         print(f"{name:40} {value:6.3f} s for {ELEMENTS >> 20} Mi elements; karat is {value / first:.1f} times as fast")
-    print(f"{'extra memory of karat.compare':40} {peak(own):6.1f} MiB")
-    print(f"{'extra memory of numpy.allclose':40} {peak(rivals['numpy.allclose']):6.1f} MiB")
+    for name, value in memory.items():
+        print(f"{'extra memory of ' + name:40} {value:6.1f} MiB")
 
 
 def peak(function: Callable[[], object]) -> float:
-    """Return the most memory that a call allocates, in MiB."""
-    tracemalloc.start()
-    function()
-    most = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    return most / 2**20
+    """Return the most memory that a call takes, in MiB, with that of its processes: pages shared by n count 1/n each."""
+    base, most, running = resident(), 0, True
+
+    def watch() -> None:
+        nonlocal most
+        while running:
+            most = max(most, resident() - base)
+            time.sleep(0.005)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    for _ in range(REPEATS):
+        function()
+    running = False
+    watcher.join()
+    return most / 2**10
+
+
+def resident() -> int:
+    """Return the proportional set size of this process and of its children, in KiB."""
+    children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+    total = 0
+    for process in ("self", *children):
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
+            total += sum(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
+    return total
 
 
 def bench_script(name: str) -> None:
