@@ -109,7 +109,7 @@ def bench_compare() -> None:
 
 
 def peak(function: Callable[[], object]) -> float:
-    """Return the most memory that a call takes, in MiB, with that of its processes: pages shared by n count 1/n each."""
+    """Return the most memory that a call and its processes take, in MiB; of a page that n share, each has 1 / n."""
     base, most, running = resident(), 0, True
 
     def watch() -> None:

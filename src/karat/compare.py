@@ -184,7 +184,8 @@ def compare(
 
     Non-finite values are compared before any arithmetic: NaN matches NaN, an infinity itself. Beside the arrays, and a
     byte an element where `judged` has to be broadcast, it needs less than 64 MB, whatever their size. The number of
-    threads, or of processes that large arrays are shared among, changes no bit of the result. Raises `ValueError` if the shapes differ; shapes are never broadcast.
+    threads, or of the processes that large arrays are shared among, changes no bit of the result. Raises `ValueError`
+    if the shapes differ; shapes are never broadcast.
     """
     if candidate.shape != golden.shape:
         raise ValueError(f"candidate {candidate.shape} and golden {golden.shape} differ in shape")

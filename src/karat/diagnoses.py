@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,35 +15,18 @@ from karat.compare import Floats, Predicted
 from karat.exchange import Outputs
 from karat.hypotheses import Diagnosis, Question, coarser_format, diagnose
 from karat.patterns import explain_pattern
+from karat.precisions import Errors, lost_precision, other_formula
 from karat.signatures import clear_of_zero, found_in_mismatch, found_in_noise, strength
 from karat.suites import Checkpoint
 from karat.tolerances import Contract, Limits, Tolerance, Tolerances
 from karat.verdicts import Test, Verdict
 
-_LEAST_SIZE = {"products": 0.35, "accumulation": 0.13, "rounding": 0.2}
-"""Least root mean square, in sigma of a lower precision, of errors that are called that.
-
-Rounding the operands of products makes 0.7 to 1.1; sums make 0.14 to 3.3, by their order and the numbers at hand, so
-that two formats 8 times apart may both be told; rounding results 0.3 to 1.3.
-"""
-_LEAST_MEDIAN = 0.2
-"""Least median of |error| in sigma, of their root mean square: it is 0.67 of normal errors, 0 where few are wrong."""
-_COARSEST = 2.0**-8
-"""Unit roundoff of the coarsest format that is used unawares: float8 is named where every value is a number of it, or
-in products where 16 bits are promised and nothing finer fits as well. Errors as large as that are a mistake else."""
-_LEAST_ELEMENTS = 16
-"""Fewest errors of which one can say that they are random."""
-_LEAST_CHANGES = 0.25
-"""Least part of neighbouring errors that differ in sign; half of random ones do."""
-_AS_LIKELY = 0.02
-"""Precisions whose patterns fit the errors as well as this, in log likelihood an element, are told together: it is 0.05
-or more between products and sums, and nearly 0 between sums and results."""
-
-
 _CERTAIN = 0.99
 """Part of the error from which on a catalogued fault is the whole story: where it shows is no news then."""
 _NEAR_ONE = 0.15
 _MOST_NAMES = 3
+_LEAST_FINITE = 16
+"""Fewest elements, finite on both sides, that are looked at where others are not."""
 _OF_PLACES = ("zeros", "part")
 _OF_ALL = ("scale", "offset")
 _OF_A_PART = (*_OF_PLACES, "grid", "leak")
@@ -122,7 +105,7 @@ def _of_finite(request: Request, verdict: Verdict, outcome: Outputs) -> list[Dia
         return []
     question = _question(request, verdict, limits, outcome)
     both = question.judged & np.isfinite(question.candidate) & np.isfinite(question.golden)
-    if np.count_nonzero(both) < _LEAST_ELEMENTS:
+    if np.count_nonzero(both) < _LEAST_FINITE:
         return []
     candidate, golden = (np.where(both, array, 0) for array in (question.candidate, question.golden))
     found = diagnose(replace(question, candidate=candidate, golden=golden, judged=both, others={}))
@@ -180,9 +163,9 @@ def explain_mismatch(
         found = [fault for fault in found if fault.explained >= tolerances.signatures.explained and _is_whole(fault)]
     found += _gain(verdict) + simple
     if isinstance(limits, Limits) and {other.fault for other in found} <= {"grid"}:
-        grid = coarser_format(question) or ""
-        error, variances = _error_and_variances(request, checkpoint, outcome, limits)
-        found += _downgrade(request, checkpoint, error, variances, limits, grid)
+        errors = _errors(request, checkpoint, outcome, limits)
+        found += lost_precision(errors, request.contract, limits, coarser_format(question) or "")
+        found += other_formula(errors) if not found else []
     return tuple(found)
 
 
@@ -295,6 +278,14 @@ def _error_and_variances(
     return (candidate - golden)[judged], noise.variance(predicted, golden)[judged]
 
 
+def _errors(request: Request, checkpoint: Checkpoint, outcome: Outputs, limits: Limits) -> Errors:
+    """Return the errors of the judged elements with all that is known of them."""
+    judged, scales = _judged(request, checkpoint), request.goldens.scales(request.case.name, checkpoint.name)
+    known = {kind: scale.values()[judged] for kind, scale in scales.items()}
+    error, variances = _error_and_variances(request, checkpoint, outcome, limits)
+    return Errors(error, variances, _golden(request, checkpoint)[judged], known)
+
+
 def _flat(
     request: Request, verdict: Verdict, row: Tolerance | Limits, golden: Floats, judged: NDArray[np.bool_]
 ) -> tuple[float, float]:
@@ -305,106 +296,3 @@ def _flat(
     variances = noise.variance(_predicted(request, checkpoint, request.contract, row), golden)[judged]
     unit = formats.lookup(request.contract.storage).unit_roundoff
     return row.max_sigma * unit, row.max_sigma * math.sqrt(float(variances.mean())) if variances.size else 0.0
-
-
-# --- less than was promised ------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Lower:
-    """A precision lower than the one promised.
-
-    Attributes:
-        text: what it is called.
-        kind: `products`, `accumulation` or `rounding`: what is rounded more coarsely.
-        storage: the format of which every value is a number where results are rounded to it.
-        unit: its unit roundoff.
-    """
-
-    text: str
-    kind: str
-    storage: str
-    unit: float
-
-
-def lower_precisions(promised: Contract) -> list[Lower]:
-    """Return the precisions that allow more than `promised`, by kind the likelier kind first, the nearest first."""
-    unit = noise.unit_roundoffs(promised)
-    factors = {"tfloat32": "tfloat32 or float16"} | {name: name for name in formats.FORMATS if name != "float16"}
-    found = [
-        Lower(f"matrix products in {text}", "products", "", formats.PRODUCT_FORMATS[name])
-        for name, text in factors.items()
-        if formats.PRODUCT_FORMATS[name] > max(unit["rounding"], unit["products"])
-    ]
-    found += [
-        Lower(f"sums accumulated in {name}", "accumulation", "", entry.unit_roundoff)
-        for name, entry in formats.FORMATS.items()
-        if entry.unit_roundoff > unit["accumulation"] and not name.startswith("float8")  # in which nobody adds
-    ]
-    once = ", where one rounding at the end is promised"  # and the format may be the one promised
-    found += [
-        Lower(f"rounding to {name} after each operation{once * promised.once}", "rounding", name, entry.unit_roundoff)
-        for name, entry in formats.FORMATS.items()
-        if entry.unit_roundoff > unit["rounding"]
-    ]
-    return found
-
-
-def _downgrade(
-    request: Request, checkpoint: Checkpoint, error: Floats, variances: Floats, tolerance: Limits, grid: str
-) -> list[Diagnosis]:
-    """Find the lower precisions that make errors of this size and pattern, named in one line.
-
-    `grid` is the format of which every value turned out to be a number, else empty. A loss of precision is everywhere.
-    """
-    promised = request.contract
-    fits = []
-    for lower in lower_precisions(promised):
-        if (grid and lower.storage != grid) or not (grid or _is_used_unawares(lower, promised)):
-            continue
-        try:
-            scale = request.goldens.scales(request.case.name, checkpoint.name)[lower.kind].values()
-        except KeyError:
-            continue
-        predicted = variances + np.square(lower.unit * scale[_judged(request, checkpoint)])
-        z = error / np.sqrt(clear_of_zero(predicted))
-        size = float(np.sqrt(np.square(z).mean())) if z.size else 0.0
-        least = _LEAST_SIZE[lower.kind]
-        fitting = least <= size <= tolerance.rms_sigma and float(np.abs(z).max()) <= tolerance.max_sigma
-        if fitting and _is_everywhere(z, size) and _is_random(z):
-            fits.append((_misfit(predicted, size), lower))
-    if not fits:
-        return []
-    best = min(misfit for misfit, _ in fits)
-    likely = [lower for misfit, lower in fits if misfit <= best + _AS_LIKELY]
-    likely = [lower for lower in likely if lower.unit <= _COARSEST] or likely
-    inside = [lower for lower in likely if lower.kind != "rounding"]  # whose values are numbers of no coarse format
-    texts = [lower.text for lower in (inside if inside and not grid else likely)]
-    said = f"errors as of {', or of '.join(texts)}"
-    bits = formats.lookup(promised.storage).significand_bits
-    effective = bits - 0.5 * math.log2(float(np.mean(np.square(error) / clear_of_zero(variances))))
-    if not promised.once:
-        said += f": about {max(effective, 0):.1f} effective bits where {bits} are promised"
-    return [Diagnosis("precision", effective, 0.0, said)]
-
-
-def _is_used_unawares(lower: Lower, promised: Contract) -> bool:
-    """Say whether a precision may be what a candidate has without its values showing it."""
-    few_bits = formats.lookup(promised.storage).dtype.itemsize <= 2  # so products may well be in fewer
-    return lower.unit <= _COARSEST or (lower.kind == "products" and few_bits)
-
-
-def _is_everywhere(z: Floats, size: float) -> bool:
-    """Say whether errors in sigma are of one size, not a few large ones: half of them near their root mean square."""
-    return float(np.median(np.abs(z))) >= _LEAST_MEDIAN * size
-
-
-def _is_random(z: Floats) -> bool:
-    """Say whether neighbours' errors have signs of their own: those of another formula change slowly."""
-    signs = np.sign(z[z != 0])
-    return signs.size >= _LEAST_ELEMENTS and float(np.mean(signs[1:] != signs[:-1])) >= _LEAST_CHANGES
-
-
-def _misfit(variances: Floats, size: float) -> float:
-    """Return how badly the pattern of the errors fits: -log likelihood an element of normal errors of `size` sigma."""
-    return math.log(size) + 0.5 * float(np.log(clear_of_zero(variances)).mean())

@@ -44,6 +44,7 @@ _DECIDING = (
     "noise",
     "parts",
     "patterns",
+    "precisions",
     "replays",
     "session",
     "signatures",

@@ -48,8 +48,9 @@ class Diagnosis:
     """What a wrong array turned out to be.
 
     Attributes:
-        fault: a catalogued one, `precision`, or `scale`, `offset`, `stale`, `axes`, `order`, `shift`, `bias`, `leak`,
-            `rounded`, `zeros`, `part` or `grid`; of infinities and NaN, `fill`, `polarity`, `unmasked` or `nan`.
+        fault: a catalogued one, or `scale`, `offset`, `stale`, `axes`, `order`, `shift`, `bias`, `leak`, `rounded`,
+            `zeros`, `part` or `grid`; `precision` or `formula`; of infinities and NaN, `fill`, `polarity`, `unmasked`
+            or `nan`.
         strength: how much of it: the factor, the offset, the share of elements.
         uncertainty: standard error of the strength.
         text: what it is, in words.

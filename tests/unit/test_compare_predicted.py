@@ -172,24 +172,24 @@ def test_the_number_of_threads_or_processes_changes_no_bit(shape, monkeypatch):
     monkeypatch.setattr(module, "_PART", 1 << 18)
     candidate, golden, predicted = draw(shape, dtype=np.float32, spread=1)
 
-    def found(number, forked):
+    def found(number, *, forked):
         monkeypatch.setattr(parts, "available", lambda: number)
         monkeypatch.setattr(module, "_FORKED", 1 if forked else math.inf)
         return compare(candidate, golden, predicted, significand_bits=24)
 
-    first = found(1, False)
-    assert [found(number, False) for number in (2, 3, 2)] == [first] * 3
-    assert [found(number, True) for number in (2, 3, 4)] == [first] * 3
+    first = found(1, forked=False)
+    assert [found(number, forked=False) for number in (2, 3, 2)] == [first] * 3
+    assert [found(number, forked=True) for number in (2, 3, 4)] == [first] * 3
     in_processes = parts.in_processes
     monkeypatch.setattr(parts, "in_processes", lambda compute, starts: in_processes(compute, starts) and None)
-    assert found(3, True) == first
+    assert found(3, forked=True) == first
 
 
 def test_large_arrays_are_shared_among_processes(monkeypatch):
     """Threads wait for the interpreter, processes do not: from so many elements on there are processes."""
     asked = []
     monkeypatch.setattr(parts, "can_fork", lambda: True)
-    monkeypatch.setattr(parts, "in_processes", lambda compute, starts: asked.append(len(starts)))
+    monkeypatch.setattr(parts, "in_processes", lambda _, starts: asked.append(len(starts)))
     monkeypatch.setattr(module, "_FORKED", 1 << 10)
     for size in ((1 << 10) - 1, 1 << 10):
         candidate, golden, predicted = draw((size,))

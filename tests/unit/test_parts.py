@@ -25,7 +25,7 @@ def nothing_remains():
         os.waitpid(-1, os.WNOHANG)
 
 
-def square(part):
+def _square(part):
     return part * part, os.getpid()
 
 
@@ -35,7 +35,7 @@ def square(part):
 def test_what_is_found_comes_in_the_order_of_the_parts(run, number, size, monkeypatch):
     """However many there are to compute, the first result is that of the first part."""
     monkeypatch.setattr(parts, "available", lambda: number)
-    found = run(square, PARTS[:size])
+    found = run(_square, PARTS[:size])
     assert [value for value, _ in found] == [part * part for part in PARTS[:size]]
     processes = min(number, size) if run is parts.in_processes else 1
     assert len({process for _, process in found}) == processes
@@ -59,31 +59,31 @@ def test_processes_write_into_shared_zeros(monkeypatch):
 HERE = os.getpid()
 
 
-def fails(part):
+def _fails(part):
     if os.getpid() != HERE:
         raise ValueError("there is no such part")
     return part
 
 
-def exits(part):
+def _exits(part):
     if os.getpid() != HERE:
         sys.exit("there is no such part")
     return part
 
 
-def is_killed(part):
+def _is_killed(part):
     if os.getpid() != HERE:
         os.kill(os.getpid(), signal.SIGKILL)
     return part
 
 
-def hangs(part):
+def _hangs(part):
     if os.getpid() != HERE:
         time.sleep(600)
     return part
 
 
-def is_killed_while_sending(part):
+def _is_killed_while_sending(part):
     if os.getpid() != HERE:
         return _Deadly()
     return part
@@ -95,9 +95,9 @@ class _Deadly:
 
 
 @forks
-@pytest.mark.parametrize("compute", [fails, exits, is_killed, hangs, is_killed_while_sending])
+@pytest.mark.parametrize("compute", [_fails, _exits, _is_killed, _hangs, _is_killed_while_sending])
 def test_a_process_that_is_lost_is_told(compute, monkeypatch, capfd):
-    """One that fails, is killed or never ends gives no result, prints nothing and is not waited for."""
+    """One that _fails, is killed or never ends gives no result, prints nothing and is not waited for."""
     monkeypatch.setattr(parts, "available", lambda: 2)
     monkeypatch.setattr(parts, "_PATIENCE", 0.1)
     monkeypatch.setattr(sys.modules[__name__], "HERE", os.getpid())
