@@ -24,6 +24,8 @@ from karat.verdicts import Test, Verdict
 _CERTAIN = 0.99
 """Part of the error from which on a catalogued fault is the whole story: where it shows is no news then."""
 _NEAR_ONE = 0.15
+_MOST = 0.9
+"""Part of an axis from which on it is no place that a mistake is confined to: a softmax of one term is right."""
 _MOST_NAMES = 3
 _LEAST_FINITE = 16
 """Fewest elements, finite on both sides, that are looked at where others are not."""
@@ -162,16 +164,23 @@ def explain_mismatch(
     elif tolerances.signatures is not None and any(_of_all(other) for other in simple):  # all is explained
         found = [fault for fault in found if fault.explained >= tolerances.signatures.explained and _is_whole(fault)]
     found += _gain(verdict) + simple
-    if isinstance(limits, Limits) and {other.fault for other in found} <= {"grid"}:
-        errors = _errors(request, checkpoint, outcome, limits)
-        found += lost_precision(errors, request.contract, limits, coarser_format(question) or "")
-        found += other_formula(errors) if not found else []
+    if isinstance(limits, Limits) and all(other.fault == "grid" or _is_most(other) for other in found):
+        errors, grid = _errors(request, checkpoint, outcome, limits), coarser_format(question) or ""
+        places = [other for other in found if _is_most(other)]
+        known = [other for other in found if not _is_most(other)]
+        known += lost_precision(errors, request.contract, limits, grid)
+        found = (known or other_formula(errors)) + places
     return tuple(found)
 
 
 def _of_all(simple: Diagnosis) -> bool:
     """Say whether a simple change tells of every element what it is."""
     return simple.fault not in _OF_A_PART or (simple.fault == "zeros" and simple.strength == 1)
+
+
+def _is_most(simple: Diagnosis) -> bool:
+    """Say whether all that is known is that most of an axis is wrong."""
+    return simple.fault == "part" and simple.strength > _MOST
 
 
 def _is_whole(fault: Diagnosis) -> bool:
@@ -279,11 +288,13 @@ def _error_and_variances(
 
 
 def _errors(request: Request, checkpoint: Checkpoint, outcome: Outputs, limits: Limits) -> Errors:
-    """Return the errors of the judged elements with all that is known of them."""
+    """Return the errors of the judged elements with all that is known of them; a right 0 tells nothing of precision."""
     judged, scales = _judged(request, checkpoint), request.goldens.scales(request.case.name, checkpoint.name)
-    known = {kind: scale.values()[judged] for kind, scale in scales.items()}
     error, variances = _error_and_variances(request, checkpoint, outcome, limits)
-    return Errors(error, variances, _golden(request, checkpoint)[judged], known)
+    golden = _golden(request, checkpoint)[judged]
+    kept = (error != 0) | (golden != 0)
+    known = {kind: scale.values()[judged][kept] for kind, scale in scales.items()}
+    return Errors(error[kept], variances[kept], golden[kept], known)
 
 
 def _flat(

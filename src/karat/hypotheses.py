@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +30,8 @@ _LEAST_RIGHT = 0.25
 """Least part of an axis that is not right by chance wherever it is."""
 _LEAST_PLACES = 3
 """Fewest places at which a bias is added: what is the same at two, such as x and -x, may be symmetry."""
+_LEAST_OF_A_FACTOR = 4
+"""Fewest elements that share a factor, on average: a factor for each of two is no finding."""
 _LEAST_CHANCE = 0.05
 """Expected number of slices without a wrong element from which on it is chance that there is one."""
 _LEFT_OVER = 0.05
@@ -48,9 +50,9 @@ class Diagnosis:
     """What a wrong array turned out to be.
 
     Attributes:
-        fault: a catalogued one, or `scale`, `offset`, `stale`, `axes`, `order`, `shift`, `bias`, `leak`, `rounded`,
-            `zeros`, `part` or `grid`; `precision` or `formula`; of infinities and NaN, `fill`, `polarity`, `unmasked`
-            or `nan`.
+        fault: a catalogued one, or `scale`, `offset`, `stale`, `axes`, `order`, `shift`, `bias`, `factors`, `leak`,
+            `rounded`, `zeros`, `part` or `grid`; `precision` or `formula`; of infinities and NaN, `fill`, `polarity`,
+            `unmasked` or `nan`.
         strength: how much of it: the factor, the offset, the share of elements.
         uncertainty: standard error of the strength.
         text: what it is, in words.
@@ -152,7 +154,7 @@ def _diagnose(question: Question) -> list[Diagnosis]:
     found = list(_leak(question))
     if found:
         return [*found, *_part(question)]
-    for hypothesis in (_scale, _offset, _stale, _axes, _order, _shift, _bias, _rounded):
+    for hypothesis in (_scale, _offset, _stale, _axes, _order, _shift, _bias, _factors, _rounded):
         if question.golden.size <= _LARGEST or hypothesis in (_scale, _offset, _rounded):
             found += itertools.islice(hypothesis(question), 1)
         if found:
@@ -268,30 +270,62 @@ def _stale(question: Question) -> Iterator[Diagnosis]:
 def _bias(question: Question) -> Iterator[Diagnosis]:
     """Find a difference that is the same all along some axes: something that was added, or left out."""
     difference = np.where(question.judged, question.candidate - question.golden, 0)
-    constant = tuple(
+    number = question.judged.astype(np.float64)
+    missing, constant = _same_along_axes(question, difference, number, question.golden.__add__)
+    if missing is not None and 1 < missing.size <= difference.size / _LEAST_PLACES:
+        names = ", ".join(question.label(axis) for axis in constant)
+        size = float(np.sqrt(np.square(missing).mean()))
+        text = f"its difference from the golden (RMS {size:.3g}) is the same at every {names}: as of a bias"
+        yield Diagnosis("bias", size, 0.0, text)
+
+
+def _factors(question: Question) -> Iterator[Diagnosis]:
+    """Find factors that are the same all along some axes: another sum or norm of each row, another scale of a head."""
+    x, y = (np.where(question.judged, array, 0) for array in (question.candidate, question.golden))
+    factors, same = _same_along_axes(question, x * y, y * y, question.golden.__mul__)
+    if factors is None or not 1 < factors.size <= x.size / _LEAST_OF_A_FACTOR:
+        return
+    seen = y.any(same, keepdims=True)
+    wrong = _wrong(question).any(same, keepdims=True) & seen
+    if np.count_nonzero(wrong) > np.count_nonzero(seen) / 2:  # of fewer it is told which they are
+        names = ", ".join(question.label(axis) for axis, length in enumerate(factors.shape) if length > 1)
+        low, middle, high = np.quantile(factors[seen], (0, 0.5, 1))
+        text = f"equals the golden × a factor of its own at every {names} ({low:.6g} to {high:.6g})"
+        yield Diagnosis("factors", float(middle), 0.0, f"{text}: as of another sum, norm or scale")
+
+
+def _same_along_axes(
+    question: Question,
+    above: NDArray[np.float64],
+    below: NDArray[np.float64],
+    predict: Callable[[NDArray[np.float64]], NDArray[np.float64]],
+) -> tuple[NDArray[np.float64] | None, tuple[int, ...]]:
+    """Return the sum of `above` over that of `below` along all axes where such quotients explain the candidate.
+
+    Args:
+        question: what is wrong.
+        above: the golden's shape.
+        below: the golden's shape; where its sum is 0, that of `above` must be, and the quotient is.
+        predict: the candidate by such a quotient, whose axes that are summed over have length 1.
+
+    Returns:
+        The quotients, None if they explain nothing, and the axes along which they are the same.
+    """
+
+    def quotient(axes: tuple[int, ...]) -> NDArray[np.float64]:
+        sums: NDArray[np.float64] = above.sum(axes, keepdims=True)
+        total = below.sum(axes, keepdims=True)
+        np.divide(sums, total, out=sums, where=total > 0)
+        return sums
+
+    same = tuple(
         axis
-        for axis, length in enumerate(difference.shape)
-        if length > 1 and question.explained_by(_shifted_by_mean(question, difference, (axis,)), in_place=True)
+        for axis, length in enumerate(above.shape)
+        if length > 1 and question.explained_by(predict(quotient((axis,))), in_place=True)
     )
-    places = math.prod(difference.shape[axis] for axis in constant)
-    if places >= _LEAST_PLACES and difference.size > places:
-        missing = _mean(difference, question.judged, constant)
-        if question.explained_by(question.golden + missing, in_place=True):
-            names = ", ".join(question.label(axis) for axis in constant)
-            size = float(np.sqrt(np.square(missing).mean()))
-            text = f"its difference from the golden (RMS {size:.3g}) is the same at every {names}: as of a bias"
-            yield Diagnosis("bias", size, 0.0, text)
-
-
-def _shifted_by_mean(question: Question, difference: NDArray[np.float64], axes: tuple[int, ...]) -> NDArray[np.float64]:
-    return question.golden + _mean(difference, question.judged, axes)
-
-
-def _mean(values: NDArray[np.float64], judged: NDArray[np.bool_], axes: tuple[int, ...]) -> NDArray[np.float64]:
-    """Return the mean of the judged values along `axes`, which are kept with length 1; 0 where none is judged."""
-    number = judged.sum(axes, keepdims=True)
-    total: NDArray[np.float64] = values.sum(axes, keepdims=True) / np.maximum(number, 1)
-    return total
+    found = quotient(same) if same else None
+    explained = found is not None and (len(same) == 1 or question.explained_by(predict(found), in_place=True))
+    return (found if explained else None), same
 
 
 def _wrong(question: Question) -> NDArray[np.bool_]:

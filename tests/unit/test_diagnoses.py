@@ -143,6 +143,23 @@ def test_another_formula_is_no_lower_precision(bench):
     )
 
 
+def test_what_is_wrong_nearly_everywhere_is_called_by_its_errors(bench):
+    """Where one row of twenty is right, as in a softmax of one term, what the others are is told before that."""
+    rows = np.arange(20)[:, None] > 0
+    for candidate, fault in ((noisy(2.0**-8), "precision"), (GOLDEN + 2.0**-8 * np.sin(2 * GOLDEN), "formula")):
+        found = told(bench, np.where(rows, candidate, GOLDEN), sizes=(1, 0.01, 0.01))
+        assert [diagnosis.fault for diagnosis in found] == [fault, "part"]
+        assert found[1].text == "right at token 0 (of 0–19)"
+
+
+def test_a_right_zero_tells_nothing_of_precision(bench):
+    """Where most of an array is masked out, the rest tells of the precision."""
+    kept = RANDOM.uniform(size=GOLDEN.shape) < 0.3
+    golden, candidate = (np.where(kept, array, 0) for array in (GOLDEN, noisy(2.0**-8)))
+    (found,) = told(bench, candidate, golden=golden, sizes=(1, 0.01, 0.01))
+    assert found.text.startswith("errors as of rounding to bfloat16 after each operation: ")
+
+
 @pytest.mark.parametrize("contract", ["bfloat16-once", "float16-once"])
 def test_one_more_rounding_than_promised_is_named(bench, contract):
     """Under a contract that rounds once, errors as of rounding each operation are told so."""

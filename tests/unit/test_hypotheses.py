@@ -186,6 +186,56 @@ def test_what_is_the_same_at_two_places_is_no_bias():
     assert found(golden + RANDOM.standard_normal(20), golden=golden, axes=("sign", "octave")) == []
 
 
+HEADS = np.array([0.5, 1.5, 3.0])[:, None, None]
+QUERIES = RANDOM.uniform(0.2, 0.8, (3, 8, 1))
+
+
+@pytest.mark.parametrize(
+    ("factors", "where"),
+    [(HEADS, "head (0.5 to 3)"), (QUERIES, f"head, query ({QUERIES.min():.6g} to {QUERIES.max():.6g})")],
+    ids=["heads", "queries"],
+)
+def test_factors_of_their_own_are_told_with_their_range(factors, where):
+    """Another scale of each head, or another norm of each row: along the other axes the factor is the same."""
+    golden = RANDOM.standard_normal((3, 8, 16))
+    (diagnosis,) = found(golden * factors, golden=golden, axes=("head", "query", "key"))
+    assert (diagnosis.fault, diagnosis.strength) == ("factors", pytest.approx(np.median(factors)))
+    assert (
+        diagnosis.text == f"equals the golden × a factor of its own at every {where}: as of another sum, norm or scale"
+    )
+
+
+def test_what_is_not_judged_has_no_part_in_a_factor():
+    """A row that is padding has whatever it has, and is in no range of factors."""
+    golden = RANDOM.standard_normal((8, 16))
+    judged = np.ones(golden.shape, bool)
+    judged[5], judged[2, 3] = False, False
+    candidate = golden * np.linspace(0.5, 0.9, 8)[:, None]
+    candidate[~judged] = 1e6
+    (diagnosis,) = found(candidate, golden=golden, judged=judged, axes=("query", "key"))
+    assert diagnosis.text.startswith("equals the golden × a factor of its own at every query (0.5 to 0.9): ")
+
+
+def test_factors_need_enough_elements_each_and_most_of_them():
+    """Any two numbers have a quotient; and where few slices are wrong it is told which."""
+    golden = RANDOM.standard_normal((40, 3))
+    factors = RANDOM.uniform(0.5, 0.9, (40, 1))
+    assert found(golden * factors, golden=golden, axes=("row", "channel")) == []
+    golden = RANDOM.standard_normal((40, 30))
+    factors[2:] = 1
+    assert [d.text for d in found(golden * factors, golden=golden, axes=("row", "channel"))] == [
+        "wrong only at row 0–1 (of 0–39)"
+    ]
+
+
+def test_noise_is_no_factor():
+    """Random errors, whatever their size, leave too much when each row has its own factor."""
+    golden = RANDOM.standard_normal((50, 4))
+    known = {"sigma": np.full(golden.shape, 0.01), "rms_sigma": 3.0, "max_sigma": 10.0}
+    candidate = golden + 0.05 * RANDOM.standard_normal(golden.shape)
+    assert "factors" not in [d.fault for d in found(candidate, golden=golden, axes=(), atol=0.1, **known)]
+
+
 def test_a_permutation_must_explain_the_error():
     """Slices that are alike up to a wide tolerance are in no other order."""
     golden = np.arange(12.0)[:, None] * 1e-3 + RANDOM.standard_normal(8)
