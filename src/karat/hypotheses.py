@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -291,7 +291,7 @@ def _factors(question: Question) -> Iterator[Diagnosis]:
         names = ", ".join(question.label(axis) for axis, length in enumerate(factors.shape) if length > 1)
         low, middle, high = np.quantile(factors[seen], (0, 0.5, 1))
         text = f"equals the golden × a factor of its own at every {names} ({low:.6g} to {high:.6g})"
-        yield Diagnosis("factors", float(middle), 0.0, f"{text}: as of another sum, norm or scale")
+        yield Diagnosis("factors", float(middle), 0.0, f"{text}: as of another sum, norm or weight")
 
 
 def _same_along_axes(
@@ -398,8 +398,18 @@ def _part(question: Question) -> Iterator[Diagnosis]:
         part, word = (bad, "wrong only at") if bad.size <= good.size else (good, "right at")
         ranges = _ranges(part)
         if len(ranges) <= _MOST_RANGES:  # more are scattered, and tell nothing
-            text = f"{word} {question.label(axis)} {', '.join(ranges)} (of 0–{length - 1})"
+            there = _there(question, axis, bad) if part is bad else ""
+            text = f"{word} {question.label(axis)} {', '.join(ranges)} (of 0–{length - 1}){there}"
             yield Diagnosis("part", bad.size / length, 0.0, text)
+
+
+def _there(question: Question, axis: int, part: NDArray[np.intp]) -> str:
+    """Say what simple change of all elements a part of an axis is, if it is one: `, where it equals …`."""
+    others = tuple(other for other in range(question.golden.ndim) if other != axis)
+    inside = np.isin(np.arange(question.golden.shape[axis]), part)
+    inner = replace(question, judged=question.judged & np.expand_dims(inside, others))
+    found = next(itertools.chain(_scale(inner), _stale(inner)), None)
+    return f", where it {found.text}" if found else ""
 
 
 def _by_chance(good: NDArray[np.intp], length: int) -> bool:

@@ -89,6 +89,20 @@ def test_a_mistake_in_a_part_is_placed():
     assert texts == ["wrong only at batch 1 (of 0–1)", "wrong only at query 1–2 (of 0–4)"]
 
 
+def test_what_a_part_is_is_told_with_its_place():
+    """One head with another scale, one query that was never written anew: the place, and what it is there."""
+    for key, change, text in (
+        ((slice(None), 1), GOLDEN[:, 1] * 1.1, "wrong only at head 1 (of 0–2), where it equals the golden × 1.1 ± "),
+        (
+            (..., 4, slice(None)),
+            OTHER[:, :, 4],
+            "wrong only at query 4 (of 0–4), where it equals the golden of h",
+        ),
+    ):
+        (diagnosis,) = found(with_part(key, change))
+        assert diagnosis.text.startswith(text)
+
+
 def test_what_is_right_is_placed_where_it_is_less():
     """Where most is wrong, the part that is right is named."""
     texts = [diagnosis.text for diagnosis in found(with_part((slice(None), slice(None), slice(1, None)), 9.0))]
@@ -201,7 +215,7 @@ def test_factors_of_their_own_are_told_with_their_range(factors, where):
     (diagnosis,) = found(golden * factors, golden=golden, axes=("head", "query", "key"))
     assert (diagnosis.fault, diagnosis.strength) == ("factors", pytest.approx(np.median(factors)))
     assert (
-        diagnosis.text == f"equals the golden × a factor of its own at every {where}: as of another sum, norm or scale"
+        diagnosis.text == f"equals the golden × a factor of its own at every {where}: as of another sum, norm or weight"
     )
 
 
