@@ -120,10 +120,12 @@ def peak(function: Callable[[], object]) -> float:
 
     watcher = threading.Thread(target=watch)
     watcher.start()
-    for _ in range(REPEATS):
-        function()
-    running = False
-    watcher.join()
+    try:
+        for _ in range(REPEATS):
+            function()
+    finally:
+        running = False
+        watcher.join()
     return most / 2**10
 
 

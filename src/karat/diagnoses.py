@@ -24,7 +24,7 @@ from karat.verdicts import Test, Verdict
 _CERTAIN = 0.99
 """Part of the error from which on a catalogued fault is the whole story: where it shows is no news then."""
 _NEAR_ONE = 0.15
-_MOST = 0.9
+_MOST = 0.75
 """Part of an axis from which on it is no place that a mistake is confined to: a softmax of one term is right."""
 _MOST_NAMES = 3
 _LEAST_FINITE = 16
@@ -168,8 +168,9 @@ def explain_mismatch(
         errors, grid = _errors(request, checkpoint, outcome, limits), coarser_format(question) or ""
         places = [other for other in found if _is_most(other)]
         known = [other for other in found if not _is_most(other)]
-        known += lost_precision(errors, request.contract, limits, grid)
-        found = (known or other_formula(errors)) + places
+        with np.errstate(over="ignore"):
+            lost = lost_precision(errors, request.contract, limits, grid)
+            found = [*known, *([] if grid else other_formula(errors)), *lost, *places]
     return tuple(found)
 
 

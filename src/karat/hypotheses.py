@@ -30,8 +30,12 @@ _LEAST_RIGHT = 0.25
 """Least part of an axis that is not right by chance wherever it is."""
 _LEAST_PLACES = 3
 """Fewest places at which a bias is added: what is the same at two, such as x and -x, may be symmetry."""
-_LEAST_OF_A_FACTOR = 4
-"""Fewest elements that share a factor, on average: a factor for each of two is no finding."""
+_LEAST_OF_A_FACTOR = 2.0
+"""Fewest elements that share a factor, on average and by their weight: each single one is its golden times a factor."""
+_LEAST_OF_A_PART = 4
+"""Fewest elements of a part of which it is told what they are there: one may equal another golden by chance."""
+_AS_OF_ROUNDING = 2.0**-7
+"""Factors as near to 1 as this may be of a sum or norm that was rounded to bfloat16."""
 _LEAST_CHANCE = 0.05
 """Expected number of slices without a wrong element from which on it is chance that there is one."""
 _LEFT_OVER = 0.05
@@ -272,7 +276,7 @@ def _bias(question: Question) -> Iterator[Diagnosis]:
     difference = np.where(question.judged, question.candidate - question.golden, 0)
     number = question.judged.astype(np.float64)
     missing, constant = _same_along_axes(question, difference, number, question.golden.__add__)
-    if missing is not None and 1 < missing.size <= difference.size / _LEAST_PLACES:
+    if missing is not None and 1 < missing.size <= float(number.sum()) / _LEAST_PLACES:
         names = ", ".join(question.label(axis) for axis in constant)
         size = float(np.sqrt(np.square(missing).mean()))
         text = f"its difference from the golden (RMS {size:.3g}) is the same at every {names}: as of a bias"
@@ -283,15 +287,30 @@ def _factors(question: Question) -> Iterator[Diagnosis]:
     """Find factors that are the same all along some axes: another sum or norm of each row, another scale of a head."""
     x, y = (np.where(question.judged, array, 0) for array in (question.candidate, question.golden))
     factors, same = _same_along_axes(question, x * y, y * y, question.golden.__mul__)
-    if factors is None or not 1 < factors.size <= x.size / _LEAST_OF_A_FACTOR:
+    if factors is None or factors.size < 2:
         return
     seen = y.any(same, keepdims=True)
     wrong = _wrong(question).any(same, keepdims=True) & seen
-    if np.count_nonzero(wrong) > np.count_nonzero(seen) / 2:  # of fewer it is told which they are
+    known = factors[seen]
+    enough = _effective_numbers(y, same)[seen].mean() >= _LEAST_OF_A_FACTOR
+    if enough and known.all() and np.count_nonzero(wrong) > np.count_nonzero(seen) / 2:  # of fewer it is told which
         names = ", ".join(question.label(axis) for axis, length in enumerate(factors.shape) if length > 1)
-        low, middle, high = np.quantile(factors[seen], (0, 0.5, 1))
+        low, middle, high = np.quantile(known, (0, 0.5, 1))
         text = f"equals the golden × a factor of its own at every {names} ({low:.6g} to {high:.6g})"
-        yield Diagnosis("factors", float(middle), 0.0, f"{text}: as of another sum, norm or weight")
+        less = ", or of one in a lower precision" if max(abs(low - 1), abs(high - 1)) <= _AS_OF_ROUNDING else ""
+        yield Diagnosis("factors", float(middle), 0.0, f"{text}: as of another sum, norm or weight{less}")
+
+
+def _effective_numbers(y: NDArray[np.float64], axes: tuple[int, ...]) -> NDArray[np.float64]:
+    """Return of how many elements along `axes` a sum of squares is made: n of n equal ones, 1 beside a far larger one.
+
+    That is (sum y^2)^2 / sum y^4 (Kish, "Survey Sampling", 1965), 0 where all are 0.
+    """
+    largest = np.abs(y).max(axes, keepdims=True, initial=0)
+    squares = np.square(np.divide(y, largest, out=np.zeros_like(y), where=largest > 0))
+    total, fourth = squares.sum(axes, keepdims=True), np.square(squares).sum(axes, keepdims=True)
+    numbers: NDArray[np.float64] = np.divide(np.square(total), fourth, out=np.zeros_like(total), where=fourth > 0)
+    return numbers
 
 
 def _same_along_axes(
@@ -400,14 +419,19 @@ def _part(question: Question) -> Iterator[Diagnosis]:
         if len(ranges) <= _MOST_RANGES:  # more are scattered, and tell nothing
             there = _there(question, axis, bad) if part is bad else ""
             text = f"{word} {question.label(axis)} {', '.join(ranges)} (of 0–{length - 1}){there}"
-            yield Diagnosis("part", bad.size / length, 0.0, text)
+            yield Diagnosis("part", bad.size / (bad.size + good.size), 0.0, text)
 
 
 def _there(question: Question, axis: int, part: NDArray[np.intp]) -> str:
     """Say what simple change of all elements a part of an axis is, if it is one: `, where it equals …`."""
-    others = tuple(other for other in range(question.golden.ndim) if other != axis)
+    across = tuple(other for other in range(question.golden.ndim) if other != axis)
     inside = np.isin(np.arange(question.golden.shape[axis]), part)
-    inner = replace(question, judged=question.judged & np.expand_dims(inside, others))
+    judged = question.judged & np.expand_dims(inside, across)
+    if np.count_nonzero(judged) < _LEAST_OF_A_PART:
+        return ""
+    others = question.others if question.golden.size <= _LARGEST else {}
+    written = {name: other for name, other in others.items() if other.shape == judged.shape and other[judged].any()}
+    inner = replace(question, judged=judged, others=written)
     found = next(itertools.chain(_scale(inner), _stale(inner)), None)
     return f", where it {found.text}" if found else ""
 

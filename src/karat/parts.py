@@ -61,10 +61,13 @@ def in_processes(compute: Callable[[Part], Found], parts: Sequence[Part]) -> lis
     `compute` refers to is not copied, what it writes is seen here only in `shared_zeros`. What it finds is pickled. A
     process that fails, is killed or does not end is lost; nothing of it remains.
     """
-    number = min(available(), len(parts))
+    number = max(min(available(), len(parts)), 1)
     found: list[list[Found]] = []
     with contextlib.ExitStack() as stack:
-        shares = [stack.enter_context(_share(compute, parts[start::number])) for start in range(1, number)]
+        try:
+            shares = [stack.enter_context(_share(compute, parts[start::number])) for start in range(1, number)]
+        except OSError:  # there are no more processes, or files, to be had
+            return None
         begin = time.monotonic()
         found.append([compute(part) for part in parts[::number]])
         end = time.monotonic()
@@ -82,17 +85,16 @@ def _share(compute: Callable[[Part], Found], parts: Sequence[Part]) -> Iterator[
     """Compute parts in a process of their own; yield where to receive what it finds."""
     context = multiprocessing.get_context("fork")
     receiver, sender = context.Pipe(duplex=False)
-    process: BaseProcess = context.Process(target=_send, args=(sender, compute, parts), daemon=True)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # of other threads: what they hold is not needed there
-        process.start()
-    sender.close()
-    try:
-        yield receiver
-    finally:
-        process.kill()
-        process.join()
-        receiver.close()
+    with receiver:
+        process: BaseProcess = context.Process(target=_send, args=(sender, compute, parts), daemon=True)
+        with sender, warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # of other threads: what they hold is not needed there
+            process.start()
+        try:
+            yield receiver
+        finally:
+            process.kill()
+            process.join()
 
 
 def _send(sender: Connection, compute: Callable[[Part], Found], parts: Sequence[Part]) -> None:

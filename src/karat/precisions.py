@@ -1,4 +1,4 @@
-"""Says whether errors are of a precision lower than the one promised, or of no rounding at all."""
+"""Says whether errors are of a precision lower than the one promised, or follow the golden as those of a formula do."""
 
 from __future__ import annotations
 
@@ -31,13 +31,17 @@ _LEAST_ELEMENTS = 16
 _LEAST_CHANGES = 0.25
 """Least part of neighbouring errors that differ in sign; half of random ones do."""
 _IN_ORDER = 1 << 9
-"""Errors that are looked at in the order of their goldens: as many, evenly spaced, as leave several numbers of a coarse
-format between two of them, within which the error of rounding follows the golden too."""
+"""Errors that are looked at in the order of their goldens, evenly spaced: within one number of a coarse format the
+error of rounding follows the golden too, so not too many."""
 _MOST_CHANGES = 0.35
-_STANDARD_ERRORS = 4.0
+_STANDARD_ERRORS = 5.0
 """Largest part of neighbours in that order that differ in sign where errors follow the golden, and by how many standard
 errors, 1 / (2 sqrt(n)), it must be less than a half: of another GELU, or another eps of a layer norm, 0 to 0.3 do.
 """
+_FEWEST_CHANGES = 0.15
+"""The least part of them that differs in sign where the errors may be of rounding that is shared, or goes one way."""
+_LEAST_CORRELATION = 0.8
+"""Least correlation of a candidate with its golden: the error of what has nothing to do with it follows it, too."""
 _AS_LIKELY = 0.02
 """Precisions whose patterns fit the errors as well as this, in log likelihood an element, are told together: it is 0.05
 or more between products and sums, and nearly 0 between sums and results."""
@@ -108,7 +112,7 @@ def lower_precisions(promised: Contract) -> list[Lower]:
 def lost_precision(errors: Errors, promised: Contract, limits: Limits, grid: str) -> list[Diagnosis]:
     """Find the lower precisions that make errors of this size and pattern, named in one line.
 
-    A loss of precision is everywhere, and random: its errors do not follow the golden.
+    A loss of precision is everywhere, and its errors are as often of one sign as of the other, wherever they stand.
 
     Args:
         errors: what is wrong.
@@ -117,6 +121,8 @@ def lost_precision(errors: Errors, promised: Contract, limits: Limits, grid: str
         grid: the format of which every value turned out to be a number, else empty.
     """
     fits = []
+    if _alike(errors) > 1 - _FEWEST_CHANGES:
+        return []
     for lower in lower_precisions(promised):
         wanted = lower.storage == grid if grid else lower.used_unawares(promised)
         if not wanted or lower.kind not in errors.scales:
@@ -125,7 +131,7 @@ def lost_precision(errors: Errors, promised: Contract, limits: Limits, grid: str
         z = errors.values / np.sqrt(clear_of_zero(predicted))
         size = _rms(z)
         fitting = _LEAST_SIZE[lower.kind] <= size <= limits.rms_sigma and float(np.abs(z).max()) <= limits.max_sigma
-        if fitting and _is_everywhere(z) and _is_random(z) and not _is_following(z, errors.golden):
+        if fitting and _is_everywhere(z) and _is_random(z):
             fits.append((_misfit(predicted, size), lower))
     if not fits:
         return []
@@ -143,15 +149,17 @@ def lost_precision(errors: Errors, promised: Contract, limits: Limits, grid: str
 
 
 def other_formula(errors: Errors) -> list[Diagnosis]:
-    """Find errors that are everywhere and follow the golden's values, which those of rounding never do."""
-    everywhere = np.count_nonzero(errors.values) >= errors.values.size / 2
-    if not everywhere or not _is_following(errors.values, errors.golden):
+    """Find errors that are everywhere and follow the golden's values.
+
+    Those of another formula or constant do. Those of rounding do not, but where many elements share what was rounded,
+    or where it goes one way: then a lower precision may fit them, too.
+    """
+    alike = _alike(errors)
+    if not alike or np.count_nonzero(errors.values) < errors.values.size / 2 or not _is_related(errors):
         return []
-    signs = _signs_in_order(errors.values, errors.golden)
-    alike = 1 - _changes(signs)
     said = f"errors follow the golden's values: {alike:.0%} of neighbours in value err to the same side, of random ones"
-    said += " half; as of another formula or constant, not of rounding"
-    return [Diagnosis("formula", alike, 0.5 * signs.size**-0.5, said)]
+    said += " half; as of another formula or constant, or of rounding what many share"
+    return [Diagnosis("formula", alike, 0.0, said)]
 
 
 def _rms(z: Floats) -> float:
@@ -169,22 +177,32 @@ def _is_random(z: Floats) -> bool:
     return signs.size >= _LEAST_ELEMENTS and _changes(signs) >= _LEAST_CHANGES
 
 
-def _is_following(z: Floats, golden: Floats) -> bool:
-    """Say whether errors of neighbours in value have the same sign far more often than random ones."""
-    signs = _signs_in_order(z, golden)
-    return signs.size > 1 and _changes(signs) <= min(_MOST_CHANGES, 0.5 - 0.5 * _STANDARD_ERRORS * signs.size**-0.5)
+def _alike(errors: Errors) -> float:
+    """Return how many of the errors whose goldens are neighbours in value have one sign, 0 where it may be chance.
 
-
-def _signs_in_order(z: Floats, golden: Floats) -> Floats:
-    """Return the signs of errors in the order of their goldens: of all that are not 0, or of some evenly spaced."""
-    wrong = np.flatnonzero(z)
-    wrong = wrong[np.argsort(golden[wrong], kind="stable")]
-    return np.sign(z[wrong[np.linspace(0, wrong.size - 1, min(wrong.size, _IN_ORDER)).astype(np.intp)]])
+    Of equal goldens, whose errors may be equal too, one counts.
+    """
+    wrong = np.flatnonzero(errors.values)
+    _, first = np.unique(errors.golden[wrong].astype(np.float32), return_index=True)
+    if first.size < _LEAST_ELEMENTS:
+        return 0.0
+    spaced = np.linspace(0, first.size - 1, min(first.size, _IN_ORDER)).astype(np.intp)
+    alike = 1 - _changes(np.sign(errors.values[wrong[first[spaced]]]))
+    by_chance = 0.5 + _STANDARD_ERRORS * 0.5 * spaced.size**-0.5
+    return alike if alike >= max(1 - _MOST_CHANGES, by_chance) else 0.0
 
 
 def _changes(signs: Floats) -> float:
     """Return the part of neighbours that differ."""
     return float(np.mean(signs[1:] != signs[:-1]))
+
+
+def _is_related(errors: Errors) -> bool:
+    """Say whether the candidate has to do with its golden."""
+    golden = errors.golden - errors.golden.mean()
+    candidate = golden + errors.values - errors.values.mean()
+    size = _rms(candidate) * _rms(golden)
+    return bool(size > 0 and float(np.mean(candidate * golden)) >= _LEAST_CORRELATION * size)
 
 
 def _misfit(variances: Floats, size: float) -> float:

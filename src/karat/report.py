@@ -26,6 +26,7 @@ _FULL_BLOCKS = 3  # failing cases that are told in full, one for each first dive
 _SAME_REASON = 6  # cases of a suite, if not all, that are told in one line from more than these on
 _MOST_NAMES = 4  # of checkpoints in a line
 _MOST_GUESSES = 3  # names of mistakes in the sum of a suite
+_USUAL = 0.1  # part of a suite's failing cases that have a name if it is the mistake
 _NEAR_ONE = 0.05
 """How far from 1 the strength of a catalogued fault may be that is likely the mistake: where it is known well."""
 _STANDARD_ERRORS = 3
@@ -118,16 +119,21 @@ def _suite_lines(
 def _told_in_full(report: Report, blocks: Sequence[Sequence[Verdict]], told: set[str]) -> list[Sequence[Verdict]]:
     """Return the failing cases that are told in full, and add their first divergences to those `told`.
 
-    Of each first divergence that is the case with the surest name, one that most cases bear, the first of equals.
+    Of each first divergence that is the case with the surest name, one that most cases bear, the first of equals. That
+    only some places are wrong is less than what may be wrong there; a name that few of the failing cases have is not
+    sure, whatever speaks for it.
     """
     failing = [block for block in blocks if any(report.fails(verdict) for verdict in block)]
     firsts = [next((verdict for verdict in block if verdict.first_divergence), None) for block in failing]
     named = Counter(first.diagnosis[0].fault for first in firsts if first is not None and first.diagnosis)
 
-    def surety(first: Verdict | None) -> tuple[bool, int]:
+    def surety(first: Verdict | None) -> tuple[int, int]:
         if first is None or not first.diagnosis:
-            return False, 0
-        return _guess(first.diagnosis)[0] == "likely", named[first.diagnosis[0].fault]
+            return 0, 0
+        fault = first.diagnosis[0].fault
+        usual = named[fault] >= _USUAL * len(failing)
+        sure = 1 if fault == "part" else 3 if usual and _guess(first.diagnosis)[0] == "likely" else 2
+        return sure, named[fault]
 
     found: dict[str, tuple[Verdict | None, Sequence[Verdict]]] = {}
     for first, block in zip(firsts, failing, strict=True):
@@ -343,11 +349,16 @@ def _guess(found: Sequence[Diagnosis]) -> tuple[str, list[Diagnosis]]:
     """Return `likely` or `perhaps`, and what fits best: the first, and those that fit equally well.
 
     A catalogued fault is likely where it is there in a strength of about 1 and spares nothing that it changes. For a
-    lower precision only the size of the errors speaks, unless values are numbers of it: that is told before, as grid.
+    lower precision only the size of the errors speaks, unless values are numbers of it: that is told before, as grid;
+    for another formula only their signs.
     """
     first, *others = found
     near = max(_NEAR_ONE, min(_STANDARD_ERRORS * first.uncertainty, _MOST_UNCERTAIN))
-    doubtful = first.spared or first.fault == "precision" or (first.explained > 0 and abs(first.strength - 1) > near)
+    doubtful = (
+        first.spared
+        or first.fault in ("precision", "formula")
+        or (first.explained > 0 and abs(first.strength - 1) > near)
+    )
     return "perhaps" if doubtful else "likely", [first, *(other for other in others if _as_good(first, other))]
 
 

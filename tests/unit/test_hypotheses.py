@@ -230,16 +230,60 @@ def test_what_is_not_judged_has_no_part_in_a_factor():
     assert diagnosis.text.startswith("equals the golden × a factor of its own at every query (0.5 to 0.9): ")
 
 
-def test_factors_need_enough_elements_each_and_most_of_them():
-    """Any two numbers have a quotient; and where few slices are wrong it is told which."""
-    golden = RANDOM.standard_normal((40, 3))
-    factors = RANDOM.uniform(0.5, 0.9, (40, 1))
-    assert found(golden * factors, golden=golden, axes=("row", "channel")) == []
-    golden = RANDOM.standard_normal((40, 30))
-    factors[2:] = 1
-    assert [d.text for d in found(golden * factors, golden=golden, axes=("row", "channel"))] == [
-        "wrong only at row 0–1 (of 0–39)"
+def test_a_factor_of_most_slices_is_told():
+    """Where few slices are wrong it is told which, and what they are."""
+    golden, factors = RANDOM.standard_normal((40, 30)), np.ones((40, 1))
+    factors[:2] = 0.7
+    assert [d.text.split(" ±")[0] for d in found(golden * factors, golden=golden, axes=("row", "channel"))] == [
+        "wrong only at row 0–1 (of 0–39), where it equals the golden × 0.7"
     ]
+
+
+def test_heads_that_were_never_written_have_no_factor():
+    """Zeros are told as zeros, and the head that is right by its place."""
+    golden = RANDOM.standard_normal((4, 8, 16))
+    candidate = golden * np.array([1, 0, 0, 0])[:, None, None]
+    assert [d.text for d in found(candidate, golden=golden, axes=("head", "query", "key"))] == [
+        "384 of 512 elements are 0 where the golden is not",
+        "right at head 0 (of 0–3)",
+    ]
+
+
+def test_one_element_that_is_all_of_a_row_has_no_factor():
+    """Where one element is far larger than the others of its row, or is the only one, its error is that of the row."""
+    golden = RANDOM.standard_normal((20, 64))
+    golden[:, 0] = 1e6
+    lone = np.where(np.arange(8) == np.arange(40)[:, None] % 8, RANDOM.uniform(1, 2, (40, 8)), 0)
+    known = {"rms_sigma": 3.0, "max_sigma": 10.0}
+    for array in (golden, lone):
+        sigma = np.full(array.shape, 2.0**-9 * 1e6 if array is golden else 1e-6)
+        candidate = array * (1 + 2.0**-4 * RANDOM.standard_normal(array.shape))
+        assert "factors" not in [d.fault for d in found(candidate, golden=array, axes=(), sigma=sigma, **known)]
+
+
+def test_factors_near_one_may_be_of_a_norm_that_was_rounded():
+    """A root mean square in bfloat16 scales its row by 1 to 2^-8: the factor is sure, what made it is not."""
+    golden = RANDOM.standard_normal((8, 16))
+    (diagnosis,) = found(
+        golden * (1 + 2.0**-8 * np.linspace(-1, 1, 8)[:, None]), golden=golden, axes=("row", "channel")
+    )
+    assert diagnosis.text.endswith(": as of another sum, norm or weight, or of one in a lower precision")
+
+
+def test_a_bias_needs_elements_that_are_judged():
+    """One judged element a row, of whatever error, is the same as itself."""
+    golden = RANDOM.standard_normal((20, 8))
+    judged = np.arange(8) == np.arange(20)[:, None] % 8
+    assert found(golden + RANDOM.standard_normal((20, 8)), golden=golden, judged=judged, axes=("query", "key")) == []
+
+
+def test_a_part_of_a_few_elements_is_only_placed():
+    """Some other golden may be the same there by chance, or 0 where nothing was written."""
+    golden = RANDOM.standard_normal((2, 30))
+    candidate = golden.copy()
+    candidate[1, 7] = 0
+    texts = [d.text for d in found(candidate, golden=golden, axes=("batch", "channel"))]
+    assert texts == ["wrong only at batch 1 (of 0–1)", "wrong only at channel 7 (of 0–29)"]
 
 
 def test_noise_is_no_factor():

@@ -283,6 +283,7 @@ GUESSES = {
     "what it changes too passed": ([replace(likely("a"), spared="out")], ["perhaps a: why"], "perhaps a"),
     "all of it as far as is known": ([likely("a", 1.2, 0.08)], ["likely a: why"], "likely a"),
     "a poor fit": ([likely("a", 1.55, 0.5)], ["perhaps a: why"], "perhaps a"),
+    "errors of a sign": ([likely("formula", 0.9, 0.0, 0.0)], ["perhaps formula: why"], "perhaps formula"),
     "errors of a size": ([likely("precision", 11.2, 0.0, 0.0)], ["perhaps precision: why"], "perhaps precision"),
     "values of a format": (
         [likely("grid", 1.0, 0.0, 0.0), likely("precision", 8.1, 0.0, 0.0)],
@@ -319,6 +320,10 @@ FULL = {
     "a likely name": ([[likely("a", 1.5)], [likely("b")], [likely("c")]], 1),
     "that of most cases": ([[likely("a")], [likely("b")], [likely("b")]], 1),
     "the first of equals": ([[likely("a")], [likely("a")]], 0),
+    "what is wrong rather than where": ([[likely("part", explained=0.0)], [likely("a", 1.5)]], 1),
+    "a place rather than nothing": ([(), [likely("part", explained=0.0)]], 1),
+    "no name of one case in twenty": ([[likely("a")], *[[likely("b", 1.5)]] * 19], 1),
+    "the name of one case in ten": ([[likely("b", 1.5)], [likely("a")], *[[likely("b", 1.5)]] * 8], 1),
 }
 
 
