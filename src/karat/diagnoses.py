@@ -31,7 +31,8 @@ _LEAST_FINITE = 16
 """Fewest elements, finite on both sides, that are looked at where others are not."""
 _OF_PLACES = ("zeros", "part")
 _OF_ALL = ("scale", "offset")
-_OF_A_PART = (*_OF_PLACES, "grid", "leak")
+_LEAVES_ROOM = (*_OF_PLACES, "grid", "leak", "factors")
+"""Simple changes beside which a catalogued fault is told, too: what many factors explain, it may explain better."""
 
 
 def find_fault(
@@ -175,8 +176,8 @@ def explain_mismatch(
 
 
 def _of_all(simple: Diagnosis) -> bool:
-    """Say whether a simple change tells of every element what it is."""
-    return simple.fault not in _OF_A_PART or (simple.fault == "zeros" and simple.strength == 1)
+    """Say whether a simple change tells of every element what it is, by a number or two."""
+    return simple.fault not in _LEAVES_ROOM or (simple.fault == "zeros" and simple.strength == 1)
 
 
 def _is_most(simple: Diagnosis) -> bool:
