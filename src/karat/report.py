@@ -131,9 +131,10 @@ def _told_in_full(report: Report, blocks: Sequence[Sequence[Verdict]], told: set
         if first is None or not first.diagnosis:
             return 0, 0
         fault = first.diagnosis[0].fault
-        usual = named[fault] >= _USUAL * len(failing)
-        sure = 1 if fault == "part" else 3 if usual and _guess(first.diagnosis)[0] == "likely" else 2
-        return sure, named[fault]
+        if fault == "part":
+            return 1, named[fault]
+        sure = _guess(first.diagnosis)[0] == "likely" and named[fault] >= _USUAL * len(failing)
+        return 3 if sure else 2, named[fault]
 
     found: dict[str, tuple[Verdict | None, Sequence[Verdict]]] = {}
     for first, block in zip(firsts, failing, strict=True):

@@ -278,12 +278,24 @@ def test_a_bias_needs_elements_that_are_judged():
 
 
 def test_a_part_of_a_few_elements_is_only_placed():
-    """Some other golden may be the same there by chance, or 0 where nothing was written."""
-    golden = RANDOM.standard_normal((2, 30))
-    candidate = golden.copy()
-    candidate[1, 7] = 0
-    texts = [d.text for d in found(candidate, golden=golden, axes=("batch", "channel"))]
-    assert texts == ["wrong only at batch 1 (of 0–1)", "wrong only at channel 7 (of 0–29)"]
+    """Some other golden may be the same at one element by chance."""
+    golden, other = RANDOM.standard_normal((2, 30))
+    candidate = np.where(np.arange(30) == 7, other, golden)
+    judged = np.ones(30, bool)
+    (diagnosis,) = diagnose(Question(candidate, golden, judged, 1e-9, 1e-9, ("channel",), {"other": other}, "float64"))
+    assert diagnosis.text == "wrong only at channel 7 (of 0–29)"
+
+
+def test_what_was_never_written_is_no_other_golden():
+    """Another golden that is 0 in the place of zeros, as where it is masked out, tells nothing of them."""
+    golden, other = RANDOM.standard_normal((2, 6, 30))
+    rows = np.arange(6)[:, None] < 2
+    candidate, others = np.where(rows, 0, golden), {"masked": np.where(rows, 0, other)}
+    judged = np.ones(golden.shape, bool)
+    texts = [
+        d.text for d in diagnose(Question(candidate, golden, judged, 1e-9, 1e-9, ("row", "column"), others, "float64"))
+    ]
+    assert texts == ["60 of 180 elements are 0 where the golden is not", "wrong only at row 0–1 (of 0–5)"]
 
 
 def test_noise_is_no_factor():

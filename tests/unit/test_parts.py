@@ -1,4 +1,4 @@
-"""Parts of a job in threads and in processes, and processes that are lost."""
+"""karat.parts: parts of a job in threads and in processes, and processes that are lost."""
 
 import errno
 import multiprocessing
