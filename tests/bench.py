@@ -16,8 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
-from karat import cli
-from karat.compare import Predicted, Scale, compare
+from karat import cli, noise
+from karat.compare import Predicted, compare
 from karat.suites import find_repository
 
 REPEATS = 5
@@ -77,16 +77,16 @@ def dump_plain(dumps: Path) -> None:
 
 
 def bench_compare() -> None:
-    """Compare `compare`, with noise scales, with the comparisons of torch and NumPy on the same arrays."""
+    """Compare `compare`, with noise scales, with the comparisons of torch and NumPy: a correct float32 candidate."""
     import torch
 
     random = np.random.Generator(np.random.Philox(key=0))
     golden = random.standard_normal((ELEMENTS >> 12, 1 << 12))
     candidate = golden.astype(np.float32)
-    scales = tuple(
-        Scale(random.integers(200, 256, golden.shape, np.uint8), top * 2.0**-24) for top in (20.0, 5.0)
-    )  # rounding and accumulation
-    allowance = Predicted(scales, max_sigma=10)
+    unit = np.finfo(np.float32).eps / 2
+    rounding = noise.encode(np.abs(golden) * (unit / np.sqrt(3)))
+    accumulation = noise.encode(random.uniform(0.3, 0.6, golden.shape) * unit)
+    allowance = Predicted((rounding, accumulation), max_sigma=10)
     judged = torch.from_numpy(candidate), torch.from_numpy(golden)
 
     def own() -> object:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ _DOT = 1 << 9  # elements: a call of so many short dot products lets other threa
 _COPIED = 1 << 23  # bytes: arrays in another order than C are copied whole up to so many, larger ones by the block
 _SAMPLED = 64  # of so many elements one tells how large relative errors may get
 _FEW = 1 << 12  # elements: for more, memory is mapped and unmapped for each temporary array
-_PART = 1 << 21  # elements that a thread or a process takes at a time
+_PART = 1 << 20  # elements that a thread or a process takes at a time
 _FORKED = 1 << 25  # elements: from so many on processes pay, which cost milliseconds for each GB of memory in use
 _JOINT = 1 << 20  # elements: for fewer a table of two scales does not pay
 _MOST_ROWS = 1 << 20
@@ -192,8 +193,9 @@ def compare(
     arguments = candidate, golden, allowance, judged, exact_zeros, significand_bits, smallest
     totals = None
     if golden.size >= _FORKED and parts.can_fork():
-        plan = _Plan(*arguments, zeros=parts.shared_zeros)
-        totals = parts.in_processes(plan.total, plan.starts)
+        with contextlib.suppress(OSError):  # there is no memory to share
+            plan = _Plan(*arguments, zeros=parts.shared_zeros)
+            totals = parts.in_processes(plan.total, plan.starts)
     if totals is None:
         plan = _Plan(*arguments, zeros=np.zeros)
         totals = parts.in_threads(plan.total, plan.starts)
@@ -218,14 +220,8 @@ class _Totals:
     peak: float = 0.0  # largest share of a flat allowance; largest error in sigma
     worst: int = -1
     first_nonfinite: int = -1
-    sums: Floats = field(default_factory=lambda: np.zeros(7))
-    """Of e e, e y, y y, z z, w e y, w y y, z: error e, golden y, z = e / sigma, weight w = 1 / sigma^2."""
-
-    def raise_to(self, other: _Totals) -> None:
-        """Take in the largest errors of other elements."""
-        self.max_abs = max(self.max_abs, other.max_abs)
-        self.max_rel = max(self.max_rel, other.max_rel)
-        self.max_ulp = max(self.max_ulp, other.max_ulp)
+    sums: Floats = field(default_factory=lambda: np.zeros(6))
+    """Of e e, e y, y y, w e y, w y y, z: error e, golden y, z = e / sigma, weight w = 1 / sigma^2."""
 
     def merge(self, later: _Totals) -> None:
         """Take in the totals of elements that come after those seen so far."""
@@ -233,12 +229,40 @@ class _Totals:
         self.finite += later.finite
         self.mismatched += later.mismatched
         self.nonfinite += later.nonfinite
-        self.raise_to(later)
+        self.max_abs = max(self.max_abs, later.max_abs)
+        self.max_rel = max(self.max_rel, later.max_rel)
+        self.max_ulp = max(self.max_ulp, later.max_ulp)
         if later.peak > self.peak:
             self.peak, self.worst = later.peak, later.worst
         if self.first_nonfinite < 0:
             self.first_nonfinite = later.first_nonfinite
         self.sums += later.sums
+
+
+class _Known:
+    """The largest errors that any thread has found: they decide what need not be looked at, never a result.
+
+    Attributes:
+        max_abs: largest |error|.
+        max_rel: largest relative error.
+        max_ulp: largest error in units in the last place.
+        bound: an error in powers of two at the golden, as the difference of their bits, that is larger than either of
+            the two only beyond it.
+        ulp_bound: the same of the second; below 0, so that it holds where a golden is too small for an exponent.
+    """
+
+    def __init__(self, ulp_scale: float) -> None:
+        self.max_abs = self.max_rel = self.max_ulp = 0.0
+        self._ulp_scale = ulp_scale
+        self.bound = self.ulp_bound = _difference(0)
+
+    def raise_to(self, totals: _Totals) -> None:
+        """Take in the largest errors of some elements."""
+        self.max_abs = max(self.max_abs, totals.max_abs)
+        if totals.max_rel > self.max_rel or totals.max_ulp > self.max_ulp:
+            self.max_rel, self.max_ulp = max(self.max_rel, totals.max_rel), max(self.max_ulp, totals.max_ulp)
+            ulp = _difference(self.max_ulp / self._ulp_scale * (1 - _ROUNDED))
+            self.bound, self.ulp_bound = min(_difference(self.max_rel * (1 - _ROUNDED)), ulp), min(ulp, -1)
 
 
 class _Work:
@@ -251,6 +275,7 @@ class _Work:
         e: the first of them.
         y: the second of them.
         first: float32, for anything; so are `second` and `third`.
+        flags: the memory of `third`, bool.
     """
 
     def __init__(self, error: Floats, pair: Singles, spare: Singles) -> None:
@@ -259,10 +284,12 @@ class _Work:
         self.e, self.y = pair
         self._spare = spare
         self.first, self.second, self.third = spare
+        self.flags = self.third.view(np.bool_)[: error.size]
         whole = error.size // _DOT * _DOT
         self._pieces = pair[:, :whole].reshape(2, -1, _DOT)
         self._rest = pair[:, whole:]
-        self._sums = np.empty((3, whole // _DOT), np.float32)  # of each piece
+        self._ones = np.ones(_DOT, np.float32)
+        self._sums = np.zeros((6, whole // _DOT + 1), np.float32)  # of each piece, and of what is left
 
     @classmethod
     def of(cls, size: int) -> _Work:
@@ -276,25 +303,27 @@ class _Work:
             return self
         return _Work(self.error[:size], self.pair[:, :size], self._spare[:, :size])
 
-    def squares(self) -> list[float]:
-        """Return the sums of e e, e y and y y."""
+    def sum_squares(self) -> bool:
+        """Sum e e, e y and y y; return whether all e are finite."""
         pieces, (e, y) = self._pieces, self._rest
-        np.vecdot(pieces, pieces[0], out=self._sums[:2])
-        np.vecdot(pieces[1], pieces[1], out=self._sums[2])
-        return self._total(e @ e, e @ y, y @ y)
+        np.vecdot(pieces, pieces[0], out=self._sums[:2, :-1])
+        np.vecdot(pieces[1], pieces[1], out=self._sums[2, :-1])
+        if e.size:
+            self._sums[:3, -1] = e @ e, e @ y, y @ y
+        return math.isfinite(np.maximum.reduce(self._sums[0]))
 
-    def sums(self) -> list[float]:
-        """Return the sums of e y, y y and e."""
+    def sum_products(self) -> None:
+        """Sum e y, y y and e."""
         pieces, (e, y) = self._pieces, self._rest
-        np.vecdot(pieces[1], pieces[0], out=self._sums[0])
-        np.vecdot(pieces[1], pieces[1], out=self._sums[1])
-        np.vecdot(pieces[0], np.ones(_DOT, np.float32), out=self._sums[2])
-        return self._total(e @ y, y @ y, e.sum())
+        np.vecdot(pieces[1], pieces[0], out=self._sums[3, :-1])
+        np.vecdot(pieces[1], pieces[1], out=self._sums[4, :-1])
+        np.vecdot(pieces[0], self._ones, out=self._sums[5, :-1])
+        if e.size:
+            self._sums[3:, -1] = e @ y, y @ y, e.sum()
 
-    def _total(self, *rest: np.float32) -> list[float]:
-        """Return three sums over all pieces, in float64, and over what is left of a whole piece."""
-        found: list[float] = (np.add.reduce(self._sums, axis=1, dtype=np.float64) + rest).tolist()
-        return found
+    def sums(self) -> Floats:
+        """Return the three sums of `sum_squares` and the three of `sum_products`, float64."""
+        return np.asarray(np.add.reduce(self._sums, axis=1, dtype=np.float64))
 
 
 class _InOrder:
@@ -376,7 +405,7 @@ class _Plan:
         self.weights = _Weights(allowance, golden.size) if isinstance(allowance, Predicted) else None
         self.factor = self.weights.factor if self.weights else 1.0
         self.spare: list[_Work] = []
-        self.known = _Totals()  # of all threads; what is in it decides what need not be looked at, never a result
+        self.known = _Known(self.ulp_scale)
 
     # --- one block
 
@@ -403,35 +432,45 @@ class _Plan:
         error = work.error
         np.copyto(error, found, casting="unsafe")
         np.subtract(error, y, out=error)
-        held, sums = False, [math.nan]
-        if counted is None and not self.exact_zeros:
-            held, sums = self._sums(error, y, work)
-        if not math.isfinite(sums[0]):
+        held, squares = False, None
+        finite = counted is None and not self.exact_zeros
+        if finite:
+            held, finite, squares = self._squares(error, y, work)
+        if not finite:
             y, counted = self._set_aside(totals, error, y, counted, start)
-            held, sums = self._sums(error, y, work)
+            held, _, squares = self._squares(error, y, work)
         totals.finite += y.size if counted is None else int(np.count_nonzero(counted))
         self._magnitudes(totals, error, y, work if held else None)
         if isinstance(self.allowance, Predicted) and self.weights is not None:
-            sums += self._in_sigma(totals, self.weights, self.allowance, y, counted, start, work)
+            self._in_sigma(totals, self.weights, self.allowance, y, counted, start, work)
         elif isinstance(self.allowance, Flat):
             allowed = np.abs(y) * self.allowance.rtol + self.allowance.atol
             self._peak(totals, np.where(error == 0, 0, np.abs(error) / allowed), 1.0, start)
-        totals.sums[: len(sums)] += sums
+        sums = work.sums()
+        if self.factor != 1:
+            sums[:3] = sums[:3] / self.factor / self.factor
+        if squares is not None:
+            sums[:3] = squares
+        totals.sums += sums
 
-    def _sums(self, error: Floats, y: Floats, work: _Work) -> tuple[bool, list[float]]:
-        """Write error and golden in float32; return whether it holds them, and the sums of e e, e y and y y."""
+    def _squares(self, error: Floats, y: Floats, work: _Work) -> tuple[bool, bool, list[float] | None]:
+        """Write error and golden in float32, and sum e e, e y and y y.
+
+        Return whether it holds them, whether they are finite, and the sums where float32 is not enough for them.
+        """
         held = False
         try:
             with np.errstate(over="raise", under="raise"):
                 _narrow(error, self.factor, work.e)
                 _narrow(y, self.factor, work.y)
                 held = True
-                return held, [square / self.factor / self.factor for square in work.squares()]
+                return held, work.sum_squares(), None
         except FloatingPointError:
             if not held:
                 _narrow(error, self.factor, work.e)
                 _narrow(y, self.factor, work.y)
-        return held, [*_dots(np.stack([error, y]), error), *_dots(y[None], y)]
+        squares = [*_dots(np.stack([error, y]), error), *_dots(y[None], y)]
+        return held, math.isfinite(squares[0]), squares
 
     def _set_aside(
         self, totals: _Totals, error: Floats, y: Floats, counted: NDArray[np.bool_] | None, start: int
@@ -486,7 +525,8 @@ class _Plan:
         if largest == 0:
             return
         if largest * (1 + _ROUNDED) > self.known.max_abs * self.factor:
-            largest_errors = error[(magnitude >= largest * (1 - _ROUNDED)).nonzero()[0]]
+            larger = np.greater_equal(magnitude, largest * (1 - _ROUNDED), out=work.flags)
+            largest_errors = error[_places(larger)]
             totals.max_abs = max(totals.max_abs, float(np.abs(largest_errors).max()))
         if self.known.max_rel == 0:  # some elements first, so that most of the others need not be looked at
             self._quotients(totals, error, y, np.arange(0, magnitude.size, _SAMPLED))
@@ -496,32 +536,36 @@ class _Plan:
         power &= _EXPONENT
         # The error in such powers, which is no less than the relative error, nor than that in units in the last place:
         # bits of floating-point numbers are in the order of the numbers, and exponents subtract.
-        known = np.float32(min(self.known.max_rel, self.known.max_ulp / self.ulp_scale) * (1 - _ROUNDED))
-        bound = int(known.view(np.int32)) - _ONE_IN_BITS
+        bound = self.known.bound
         # Where a golden is too small for an exponent, it or the power may be far below what 0 stands for: then all is
         # larger than a bound below 0, and must be than any other.
         tiny = power == 0 if bound >= 0 and power.min() == 0 else None
         quotient = np.subtract(magnitude.view(np.int32), power, out=power)
         if tiny is not None:
             quotient[tiny] = _LARGEST_INT
-        if np.maximum.reduce(quotient) > bound:
-            larger = quotient > bound
+        most = np.maximum.reduce(quotient)
+        if most > bound:
+            larger = np.greater(quotient, bound, out=work.flags)
             places = _places(larger)
             if places.size > magnitude.size // 8:  # also where both error and golden are 0
                 places = _places(np.logical_and(larger, magnitude, out=larger))
-            self._quotients(totals, error, y, places)
+            self._quotients(totals, error, y, places, most > self.known.ulp_bound)
         self.known.raise_to(totals)
 
-    def _quotients(self, totals: _Totals, error: Floats, y: Floats, places: NDArray[np.intp]) -> None:
+    def _quotients(
+        self, totals: _Totals, error: Floats, y: Floats, places: NDArray[np.intp], ulps: bool = True
+    ) -> None:
         for start in range(0, places.size, _FEW):
             few = places[start : start + _FEW]
-            self._quotients_of_few(totals, np.abs(error[few]), np.abs(y[few]))
+            self._quotients_of_few(totals, np.abs(error[few]), np.abs(y[few]), ulps)
 
-    def _quotients_of_few(self, totals: _Totals, error: Floats, y: Floats) -> None:
+    def _quotients_of_few(self, totals: _Totals, error: Floats, y: Floats, ulps: bool) -> None:
         largest = float((error / y).max())
         if not math.isfinite(largest):  # the golden is 0 somewhere
             largest = float(np.divide(error, y, out=np.zeros_like(y), where=y != 0).max())
         totals.max_rel = max(totals.max_rel, largest)
+        if not ulps:
+            return
         # An error of r |y| is r f 2^(p-1) units in the last place, where y = f 2^k and 1 <= f < 2.
         normal = np.maximum(y, self.smallest_normal)
         fraction = ((normal.view(np.uint64) & _FRACTION) | _ONE).view(np.float64)
@@ -544,8 +588,8 @@ class _Plan:
         counted: NDArray[np.bool_] | None,
         start: int,
         work: _Work,
-    ) -> list[float]:
-        """Judge by sigma, in float32; return the sums of z z, w e y, w y y and z."""
+    ) -> None:
+        """Judge by sigma, in float32; sum w e y, w y y and z of the block, and z z of its rows."""
         cut, share = slice(start, start + y.size), work.e
         if allowance.interval is not None:
             share = work.second
@@ -559,10 +603,9 @@ class _Plan:
         self._peak(totals, np.abs(share, out=weight), allowance.max_sigma, start)
         rows = share.reshape(-1, self.row_length) if self.row_length <= self.block else share.reshape(1, -1)
         place = slice(start // self.row_length, start // self.row_length + rows.shape[0])
-        sums = _row_squares(rows)
-        self.row_sums[place] += sums
+        self.row_sums[place] += _row_squares(rows)
         self.row_counts[place] += rows.shape[1] if counted is None else counted.reshape(rows.shape).sum(1)
-        return [float(np.add.reduce(sums, dtype=np.float64)), *work.sums()]
+        work.sum_products()
 
     def _outside(self, interval: tuple[Floats, Floats], y: Floats, cut: slice, error: Floats) -> Floats:
         """Return the distance from the golden to what rounds to the candidate's value, signed as the error."""
@@ -623,11 +666,11 @@ class _Plan:
         return peak / most if most > 0 else math.inf if peak > 0 else 0.0
 
     def _sigma_statistics(self, total: _Totals) -> dict[str, Any]:
-        scaled, gain, gain_weight, bias = (float(value) for value in total.sums[3:])
+        gain, gain_weight, bias = (float(value) for value in total.sums[3:])
         leading = self.shape[: len(self.shape) - self.row_axes]
         row = self._worst_row()
         return {
-            "rms_sigma": math.sqrt(scaled / total.finite) if total.finite else 0.0,
+            "rms_sigma": math.sqrt(self.row_sums.sum() / total.finite) if total.finite else 0.0,
             "max_sigma": total.peak,
             "row_sigma": math.sqrt(self.row_sums[row] / max(self.row_counts[row], 1)) if row >= 0 else 0.0,
             "row": _unravel(row, leading) if row >= 0 else None,
@@ -677,9 +720,14 @@ def _index(codes: tuple[NDArray[np.uint8], ...], cut: slice, work: _Work) -> NDA
         np.copyto(work.index, codes[0][cut])
     else:
         joint = work.first.view(np.uint16)[: work.index.size]
-        np.left_shift(codes[0][cut], 8, out=joint, dtype=np.uint16)
-        np.copyto(work.index, np.bitwise_or(joint, codes[1][cut], out=joint))
+        np.multiply(codes[0][cut], 256, out=joint, dtype=np.uint16)
+        np.add(joint, codes[1][cut], out=work.index, dtype=np.uint16)
     return work.index
+
+
+def _difference(multiple: float) -> int:
+    """Return the difference of the bits of two float32 numbers: so many times a power of two, and that power."""
+    return int(np.float32(multiple).view(np.int32)) - _ONE_IN_BITS
 
 
 def _places(flags: NDArray[np.bool_]) -> NDArray[np.intp]:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import mmap
-import multiprocessing
 import os
+import pickle
+import select
+import signal
+import struct
 import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from multiprocessing.connection import Connection
-from multiprocessing.process import BaseProcess
 from typing import Any, TypeVar
 
 import numpy as np
@@ -21,27 +21,34 @@ from numpy.typing import DTypeLike, NDArray
 Part = TypeVar("Part")
 Found = TypeVar("Found")
 
-_MOST = 4  # threads or processes: each has working arrays of a few megabytes
+_WORKERS = 4  # threads or processes at most: each has working arrays of a few megabytes
 _PATIENCE = 10.0
 """Times as long as its own share took that a process waits for another, and seconds that it waits at least."""
+
+_NUMBER = struct.Struct("=I")
+_RUNS = 1024
+"""Runs of parts at most: their numbers fit into any pipe, which holds a page of memory at least."""
 
 
 def available() -> int:
     """Return how many threads or processes to use."""
     processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(processors, _MOST)
+    return min(processors, _WORKERS)
 
 
 def can_fork() -> bool:
     """Say whether processes that share this one's memory can be had, and are of use.
 
-    Elsewhere than on Linux the system's libraries may not be used after a fork; a daemon may have no children.
+    Elsewhere than on Linux the system's libraries may not be used after a fork.
     """
-    return sys.platform == "linux" and available() > 1 and not multiprocessing.current_process().daemon
+    return sys.platform == "linux" and available() > 1
 
 
 def shared_zeros(size: int, dtype: DTypeLike) -> NDArray[Any]:
-    """Return zeros, shape (size,), that a process and those forked from it all read and write."""
+    """Return zeros, shape (size,), that a process and those forked from it all read and write.
+
+    Raises `OSError` where the system has no memory for them.
+    """
     nbytes = size * np.dtype(dtype).itemsize
     return np.frombuffer(mmap.mmap(-1, nbytes), dtype) if nbytes else np.zeros(0, dtype)
 
@@ -50,6 +57,8 @@ def in_threads(compute: Callable[[Part], Found], parts: Sequence[Part]) -> list[
     """Return what `compute` finds of each part, in order."""
     if len(parts) < 2:
         return [compute(part) for part in parts]
+    from concurrent.futures import ThreadPoolExecutor
+
     with ThreadPoolExecutor(available()) as pool:
         return list(pool.map(compute, parts))
 
@@ -58,55 +67,98 @@ def in_processes(compute: Callable[[Part], Found], parts: Sequence[Part]) -> lis
     """Return what `compute` finds of each part, in order, None if a process was lost.
 
     Threads wait for the interpreter between any two calls of NumPy, processes do not. They are forks of this one: what
-    `compute` refers to is not copied, what it writes is seen here only in `shared_zeros`. What it finds is pickled. A
-    process that fails, is killed or does not end is lost; nothing of it remains.
+    `compute` refers to is not copied, what it writes is seen here only in `shared_zeros`. What it finds is pickled.
+    Whoever is free takes the next part. A process that fails, is killed or does not end is lost; nothing of it remains.
     """
-    number = max(min(available(), len(parts)), 1)
-    found: list[list[Found]] = []
+
+    def share() -> dict[int, Found]:
+        return {number: compute(parts[number]) for number in _taken(queue, len(parts))}
+
     with contextlib.ExitStack() as stack:
         try:
-            shares = [stack.enter_context(_share(compute, parts[start::number])) for start in range(1, number)]
+            queue = stack.enter_context(_queue(len(parts)))
+            others = [stack.enter_context(_forked(share)) for _ in range(1, min(available(), len(parts)))]
         except OSError:  # there are no more processes, or files, to be had
             return None
         begin = time.monotonic()
-        found.append([compute(part) for part in parts[::number]])
+        found = share()
         end = time.monotonic()
         until = end + _PATIENCE * max(end - begin, 1.0)
-        for share in shares:
-            received = _received(share, until - time.monotonic())
+        for other in others:
+            received = _received(other, until - time.monotonic())
             if received is None:
                 return None
-            found.append(received)
-    return [found[part % number][part // number] for part in range(len(parts))]
+            found |= received
+    return [found[number] for number in range(len(parts))]
 
 
 @contextlib.contextmanager
-def _share(compute: Callable[[Part], Found], parts: Sequence[Part]) -> Iterator[Connection]:
-    """Compute parts in a process of their own; yield where to receive what it finds."""
-    context = multiprocessing.get_context("fork")
-    receiver, sender = context.Pipe(duplex=False)
-    with receiver:
-        process: BaseProcess = context.Process(target=_send, args=(sender, compute, parts), daemon=True)
-        with sender, warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # of other threads: what they hold is not needed there
-            process.start()
-        try:
-            yield receiver
-        finally:
-            process.kill()
-            process.join()
+def _queue(number: int) -> Iterator[int]:
+    """Yield a file from which this process and those forked from it take the numbers of parts, each once.
 
-
-def _send(sender: Connection, compute: Callable[[Part], Found], parts: Sequence[Part]) -> None:
-    """Send what is found of parts, or nothing: a process that shares this one's arrays will meet the same error."""
-    with contextlib.suppress(BaseException):
-        sender.send([compute(part) for part in parts])
-    os._exit(0)  # nothing of the parent's is to be written or closed twice
-
-
-def _received(share: Connection, seconds: float) -> Any:
-    """Return what a process sent, None if it sends nothing for so many seconds, or nothing at all."""
+    It is a pipe: a read takes its bytes out whole, and a process that is killed then holds no lock.
+    """
+    receiver, sender = os.pipe()
     try:
-        return share.recv() if share.poll(max(seconds, 0.0)) else None
-    except (EOFError, OSError):  # it ended before, or in the middle of it
-        return None
+        os.write(sender, b"".join(_NUMBER.pack(start) for start in range(0, number, _run(number))))
+    finally:
+        os.close(sender)
+    try:
+        yield receiver
+    finally:
+        os.close(receiver)
+
+
+def _taken(queue: int, number: int) -> Iterator[int]:
+    """Take the numbers of parts until there are none."""
+    while taken := os.read(queue, _NUMBER.size):
+        (start,) = _NUMBER.unpack(taken)
+        yield from range(start, min(start + _run(number), number))
+
+
+def _run(number: int) -> int:
+    """Return how many parts are taken at a time."""
+    return -(-number // _RUNS) or 1
+
+
+@contextlib.contextmanager
+def _forked(compute: Callable[[], Any]) -> Iterator[int]:
+    """Compute something in a process of its own; yield a file from which to receive it."""
+    here = os.getpid()
+    receiver, sender = os.pipe()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # of other threads: what they hold is not needed there
+            process = os.fork()
+        if not process:
+            with open(sender, "wb") as file:
+                pickle.dump(compute(), file)  # or nothing: a process that shares these arrays will meet the same error
+    except OSError:
+        os.close(receiver)
+        raise
+    finally:
+        if os.getpid() != here:
+            os._exit(0)  # nothing of the parent's is to be written or closed twice
+        os.close(sender)
+    try:
+        yield receiver
+    finally:
+        os.close(receiver)
+        with contextlib.suppress(OSError):  # a program that ignores its children's ends has none to wait for
+            os.kill(process, signal.SIGKILL)
+            os.waitpid(process, 0)
+
+
+def _received(receiver: int, seconds: float) -> Any:
+    """Return what a process sent, None if it did not end within so many seconds, or ended before it had sent all."""
+    until = time.monotonic() + seconds
+    sent, waiting = bytearray(), select.poll()
+    waiting.register(receiver, select.POLLIN)
+    while waiting.poll(max(until - time.monotonic(), 0.0) * 1000):
+        piece = os.read(receiver, 1 << 16)
+        if not piece:
+            with contextlib.suppress(EOFError, pickle.UnpicklingError):
+                return pickle.loads(sent)
+            return None
+        sent += piece
+    return None

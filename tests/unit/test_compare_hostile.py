@@ -136,6 +136,23 @@ def test_a_leak_is_a_mismatch_and_no_part_of_the_noise():
     assert (unmasked.mismatched, unmasked.worst) == (0, (1,))
 
 
+@pytest.mark.parametrize("magnitude", [1e-130, 1e-60, 1e-42, 1e-30, 1e-22, 1.0, 1e22, 1e30, 1e60, 1e130])
+@pytest.mark.parametrize("predicted", [False, True])
+def test_sums_are_right_whatever_the_magnitude(magnitude, predicted):
+    """Squares are beyond float32 long before the values are; those beyond float64 are not tried."""
+    random = np.random.Generator(np.random.Philox(key=32))
+    golden = random.standard_normal((50, 23)) * magnitude
+    candidate = golden + random.standard_normal(golden.shape) * (magnitude / 8)
+    found = compare(candidate, golden, even(golden.shape, magnitude / 8) if predicted else Flat(1, 1))
+    error = (candidate - golden) / magnitude  # so that squares are not below float64
+    assert found.rms_abs / magnitude == approx(np.sqrt(np.mean(error**2)), rel=1e-5)
+    assert found.nmse == approx(np.sum(error**2) / np.sum((golden / magnitude) ** 2), rel=1e-5)
+    x, y = candidate / magnitude, golden / magnitude
+    assert found.cosine == approx(np.sum(x * y) / np.sqrt(np.sum(x * x) * np.sum(y * y)), rel=1e-6)
+    if predicted:
+        assert found.rms_sigma == approx(8 * np.sqrt(np.mean(error**2)), rel=0.01)
+
+
 def wild(size):
     """Return goldens of all magnitudes: zeros, powers of two and the numbers next to them, and candidates near them."""
     powers = 2.0 ** RANDOM.integers(-300, 120, size)
@@ -187,6 +204,14 @@ def test_a_later_block_may_hold_a_larger_error(first, second, ulp, relative, mon
     largest = [abs((y + e) - y) / abs(y) for y, e in (first, second) if y]
     assert found.max_rel == max(largest) == approx(relative, rel=1e-8)
     assert found.max_ulp == approx(ulp, rel=1e-8)
+
+
+def test_a_golden_too_small_for_float32_hides_no_error_in_units(monkeypatch):
+    """The golden of the second block has no exponent in float32; in float64's units its error is the largest."""
+    monkeypatch.setattr(module, "_BLOCK", 32)
+    golden, error = np.ones(64), np.zeros(64)
+    golden[3], error[3], golden[40], error[40] = 1.875, 1.5, 2.0**-149, 2.0**-148
+    assert compare(golden + error, golden, Flat(1, 1)).max_ulp == 2.0**53
 
 
 @pytest.mark.parametrize("threads", [1, 2, 4])

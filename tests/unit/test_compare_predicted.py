@@ -1,5 +1,6 @@
 """karat.compare: statistics in sigma are those of slow float64 one-liners, whatever the shape, blocks and masks."""
 
+import errno
 import math
 import tracemalloc
 from typing import Any
@@ -204,6 +205,20 @@ def test_large_arrays_are_shared_among_processes(monkeypatch):
         candidate, golden, predicted = draw((size,))
         agree(compare(candidate, golden, predicted), expected(candidate, golden, predicted))
     assert asked == [1]
+
+
+def test_where_no_memory_can_be_shared_there_are_threads(monkeypatch):
+    """The system may refuse it; the statistics are the same."""
+    candidate, golden, predicted = draw((100, 30))
+
+    def refusing(*_):
+        raise OSError(errno.ENOMEM, "Cannot allocate memory")
+
+    found = compare(candidate, golden, predicted)
+    monkeypatch.setattr(parts, "can_fork", lambda: True)
+    monkeypatch.setattr(module, "_FORKED", 1)
+    monkeypatch.setattr(parts, "shared_zeros", refusing)
+    assert compare(candidate, golden, predicted) == found
 
 
 @pytest.mark.parametrize("shape", [(1 << 22,), (1 << 10, 1 << 12), (1 << 17, 32)], ids=str)

@@ -1,10 +1,9 @@
 """karat.parts: parts of a job in threads and in processes, and processes that are lost."""
 
 import errno
-import multiprocessing
 import os
+import pickle
 import signal
-import struct
 import sys
 import time
 from pathlib import Path
@@ -34,30 +33,80 @@ def nothing_remains():
     assert children() == before
 
 
-def _square(part):
-    return part * part, os.getpid()
+class Shared:
+    """Computes squares of parts, in processes of which none has a second part before each has its first.
+
+    `act` is what all but this one do then.
+    """
+
+    def __init__(self, processes, act=lambda: None):
+        self.processes, self.act, self.here = processes, act, os.getpid()
+        self.begun = parts.shared_zeros(1 << 16, np.int8)
+
+    def __call__(self, part):
+        """Return the square of a part, and which process it is."""
+        self.begun[os.getpid() % self.begun.size] = 1
+        until = time.monotonic() + 60
+        while np.count_nonzero(self.begun) < self.processes and time.monotonic() < until:
+            time.sleep(0.001)
+        if os.getpid() != self.here:
+            self.act()
+        return part * part, os.getpid()
 
 
 @pytest.mark.parametrize("number", [1, 2, 3, 4, 9])
-@pytest.mark.parametrize("run", [parts.in_threads, pytest.param(parts.in_processes, marks=forks)])
 @pytest.mark.parametrize("size", [0, 1, 2, 7])
-def test_what_is_found_comes_in_the_order_of_the_parts(run, number, size, monkeypatch):
+def test_what_threads_find_comes_in_the_order_of_the_parts(number, size, monkeypatch):
     """However many there are to compute, the first result is that of the first part."""
     monkeypatch.setattr(parts, "available", lambda: number)
-    found = run(_square, PARTS[:size])
+    assert parts.in_threads(lambda part: part * part, PARTS[:size]) == [part * part for part in PARTS[:size]]
+
+
+@forks
+@pytest.mark.parametrize("number", [1, 2, 3, 4, 9])
+@pytest.mark.parametrize("size", [0, 1, 2, 7])
+def test_what_processes_find_comes_in_the_order_of_the_parts(number, size, monkeypatch):
+    """Whoever has taken which; there are no more processes than parts."""
+    monkeypatch.setattr(parts, "available", lambda: number)
+    processes = min(number, size)
+    found = parts.in_processes(Shared(processes), PARTS[:size])
     assert [value for value, _ in found] == [part * part for part in PARTS[:size]]
-    processes = min(number, size) if run is parts.in_processes else 1
-    assert len({process for _, process in found}) == min(processes, size)
+    assert len({process for _, process in found}) == processes
+
+
+@forks
+@pytest.mark.parametrize("size", [1023, 1024, 1025, 5000])
+def test_each_of_many_parts_is_computed_once(size, monkeypatch):
+    """More than their numbers fit into the smallest pipe: then several are taken at a time."""
+    monkeypatch.setattr(parts, "available", lambda: 3)
+    times = parts.shared_zeros(size, np.int64)
+
+    def compute(part):
+        times[part] += 1
+        return part
+
+    assert parts.in_processes(compute, range(size)) == list(range(size))
+    assert (times == 1).all()
+    with parts._queue(size) as queue:
+        waiting = os.read(queue, 1 << 20)
+    assert 2048 <= len(waiting) <= 4096
+
+
+@forks
+def test_whoever_is_free_takes_the_next_part(monkeypatch):
+    """A process that is slow has fewer of them."""
+    monkeypatch.setattr(parts, "available", lambda: 2)
+    found = parts.in_processes(Shared(2, lambda: time.sleep(0.5)), range(100))
+    assert 1 <= sum(process != os.getpid() for _, process in found) < 40
 
 
 @forks
 def test_no_file_remains_open(monkeypatch):
     """Neither where processes end as they should, nor where one is lost."""
     monkeypatch.setattr(parts, "available", lambda: 3)
-    monkeypatch.setattr(sys.modules[__name__], "HERE", os.getpid())
     before = sorted(Path("/proc/self/fd").iterdir())
-    for compute in (_square, _fails):
-        parts.in_processes(compute, PARTS)
+    for act, found in ((lambda: None, True), (_fail, False)):
+        assert (parts.in_processes(Shared(3, act), PARTS) is not None) == found
         assert sorted(Path("/proc/self/fd").iterdir()) == before
 
 
@@ -65,62 +114,64 @@ def test_no_file_remains_open(monkeypatch):
 def test_processes_write_into_shared_zeros(monkeypatch):
     """What a forked process writes there is seen here; what it writes elsewhere is not."""
     monkeypatch.setattr(parts, "available", lambda: 3)
-    shared, own = parts.shared_zeros(7, np.float64), np.zeros(7)
+    shared, own, meet = parts.shared_zeros(7, np.float64), np.zeros(7), Shared(3)
 
     def write(part):
-        shared[part] = own[part] = part
+        shared[part] = own[part] = part + 1
+        return meet(part)[1]
 
-    parts.in_processes(write, PARTS)
-    assert shared.tolist() == list(PARTS)
-    assert own.tolist() == [0, 0, 0, 3, 0, 0, 6]
+    here = [process == os.getpid() for process in parts.in_processes(write, PARTS)]
+    assert shared.tolist() == [part + 1 for part in PARTS]
+    assert own.tolist() == [(part + 1) * mine for part, mine in zip(PARTS, here, strict=True)]
     assert parts.shared_zeros(0, np.float64).shape == (0,)
 
 
-HERE = os.getpid()
+def _fail():
+    raise ValueError("there is no such part")
 
 
-def _fails(part):
-    if os.getpid() != HERE:
-        raise ValueError("there is no such part")
-    return part
+def _is_killed():
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _exits(part):
-    if os.getpid() != HERE:
-        sys.exit("there is no such part")
-    return part
-
-
-def _is_killed(part):
-    if os.getpid() != HERE:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return part
-
-
-def _hangs(part):
-    if os.getpid() != HERE:
-        time.sleep(600)
-    return part
+def _hang():
+    time.sleep(600)
 
 
 @forks
-@pytest.mark.parametrize("compute", [_fails, _exits, _is_killed, _hangs])
-def test_a_process_that_is_lost_is_told(compute, monkeypatch, capfd):
+@pytest.mark.parametrize("act", [_fail, sys.exit, _is_killed, _hang])
+def test_a_process_that_is_lost_is_told(act, monkeypatch, capfd):
     """One that fails, is killed or never ends gives no result, prints nothing and is not waited for."""
     monkeypatch.setattr(parts, "available", lambda: 2)
     monkeypatch.setattr(parts, "_PATIENCE", 0.1)
-    monkeypatch.setattr(sys.modules[__name__], "HERE", os.getpid())
-    assert parts.in_processes(compute, PARTS) is None
+    assert parts.in_processes(Shared(2, act), PARTS) is None
     assert capfd.readouterr() == ("", "")
 
 
-def test_half_of_what_was_found_is_nothing():
-    """A process that is killed while it sends has announced more than comes."""
-    receiver, sender = multiprocessing.Pipe(duplex=False)
-    with receiver:
-        with sender:
-            os.write(sender.fileno(), struct.pack("!i", 1000) + b"begun")
-        assert parts._received(receiver, 10) is None
+@pytest.mark.parametrize("hangs", [False, True])
+def test_half_of_what_was_found_is_nothing(hangs):
+    """A process may be killed while it sends, after any byte, or hang there."""
+    found = {3: ("found", 1.5, np.float64(2.5))}
+    sent = pickle.dumps(found)
+    for size in range(len(sent) + 1):
+        receiver, sender = os.pipe()
+        os.write(sender, sent[:size])
+        if not hangs:
+            os.close(sender)
+        assert parts._received(receiver, 0) == (found if size == len(sent) and not hangs else None)
+        if hangs:
+            os.close(sender)
+        os.close(receiver)
+
+
+@forks
+def test_much_is_received_whole(monkeypatch):
+    """More than a pipe holds at a time."""
+    monkeypatch.setattr(parts, "available", lambda: 2)
+    meet = Shared(2)
+    found = parts.in_processes(lambda part: (bytes([part]) * 1_000_000, meet(part)[1]), PARTS)
+    assert [value for value, _ in found] == [bytes([part]) * 1_000_000 for part in PARTS]
+    assert len({process for _, process in found}) == 2
 
 
 @forks
@@ -128,7 +179,7 @@ def test_half_of_what_was_found_is_nothing():
 def test_where_no_process_is_to_be_had_all_are_lost(forked, monkeypatch):
     """Those that were started before are ended."""
     monkeypatch.setattr(parts, "available", lambda: 3)
-    fork, asked = os.fork, []
+    fork, asked, files = os.fork, [], sorted(Path("/proc/self/fd").iterdir())
 
     def refusing():
         asked.append(1)
@@ -137,42 +188,36 @@ def test_where_no_process_is_to_be_had_all_are_lost(forked, monkeypatch):
         return fork()
 
     monkeypatch.setattr(os, "fork", refusing)
-    assert parts.in_processes(_hangs, PARTS) is None
+    assert parts.in_processes(Shared(1, _hang), PARTS) is None
     assert len(asked) == forked + 1
+    assert sorted(Path("/proc/self/fd").iterdir()) == files
 
 
 @forks
 def test_an_error_of_ones_own_share_ends_the_others(monkeypatch):
     """It is raised at once, and the other processes are ended, not waited for."""
     monkeypatch.setattr(parts, "available", lambda: 2)
-    here, begin = os.getpid(), time.monotonic()
+    meet, begin = Shared(2, _hang), time.monotonic()
 
-    def compute(_):
-        if os.getpid() == here:
-            raise KeyboardInterrupt
-        time.sleep(600)
+    def compute(part):
+        meet(part)
+        raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         parts.in_processes(compute, PARTS)
     assert time.monotonic() - begin < 300
 
 
-def _tell(pipe):
-    pipe.send(parts.can_fork())
-
-
 @forks
-@pytest.mark.parametrize("daemon", [False, True])
-def test_a_daemon_does_not_fork(daemon, monkeypatch):
-    """multiprocessing lets a daemon have no children: there it is threads."""
+def test_a_process_whose_ends_nobody_waits_for_is_no_error(monkeypatch):
+    """A program may have the system forget its children as they end."""
     monkeypatch.setattr(parts, "available", lambda: 2)
-    receiver, sender = multiprocessing.Pipe(duplex=False)
-    process = multiprocessing.get_context("fork").Process(target=_tell, args=(sender,), daemon=daemon)
-    process.start()
-    with receiver, sender:
-        assert receiver.recv() is not daemon
-    process.join()
-    process.close()
+    before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    try:
+        found = parts.in_processes(Shared(2), PARTS)
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+    assert [value for value, _ in found] == [part * part for part in PARTS]
 
 
 def test_one_processor_is_enough_for_one(monkeypatch):
