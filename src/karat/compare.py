@@ -549,17 +549,18 @@ class _Plan:
             places = _places(larger)
             if places.size > magnitude.size // 8:  # also where both error and golden are 0
                 places = _places(np.logical_and(larger, magnitude, out=larger))
-            self._quotients(totals, error, y, places, most > self.known.ulp_bound)
+            self._quotients(totals, error, y, places, ulps=bool(most > self.known.ulp_bound))
         self.known.raise_to(totals)
 
     def _quotients(
-        self, totals: _Totals, error: Floats, y: Floats, places: NDArray[np.intp], ulps: bool = True
+        self, totals: _Totals, error: Floats, y: Floats, places: NDArray[np.intp], *, ulps: bool = True
     ) -> None:
+        """Find the largest relative error at some places and, with `ulps`, that in units in the last place."""
         for start in range(0, places.size, _FEW):
             few = places[start : start + _FEW]
-            self._quotients_of_few(totals, np.abs(error[few]), np.abs(y[few]), ulps)
+            self._quotients_of_few(totals, np.abs(error[few]), np.abs(y[few]), ulps=ulps)
 
-    def _quotients_of_few(self, totals: _Totals, error: Floats, y: Floats, ulps: bool) -> None:
+    def _quotients_of_few(self, totals: _Totals, error: Floats, y: Floats, *, ulps: bool) -> None:
         largest = float((error / y).max())
         if not math.isfinite(largest):  # the golden is 0 somewhere
             largest = float(np.divide(error, y, out=np.zeros_like(y), where=y != 0).max())

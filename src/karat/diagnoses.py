@@ -13,9 +13,10 @@ from karat import formats, noise
 from karat.candidates import Request
 from karat.compare import Floats, Predicted
 from karat.exchange import Outputs
-from karat.hypotheses import Diagnosis, Question, coarser_format, diagnose
+from karat.hypotheses import coarser_format, diagnose
 from karat.patterns import explain_pattern
 from karat.precisions import Errors, lost_precision, other_formula
+from karat.questions import Diagnosis, Question
 from karat.signatures import clear_of_zero, found_in_mismatch, found_in_noise, strength
 from karat.suites import Checkpoint
 from karat.tolerances import Contract, Limits, Tolerance, Tolerances
@@ -31,6 +32,8 @@ _LEAST_FINITE = 16
 """Fewest elements, finite on both sides, that are looked at where others are not."""
 _OF_PLACES = ("zeros", "part")
 _OF_ALL = ("scale", "offset")
+DESCRIBED = ("factors", "formula")
+"""What says how a wrong array differs from the right one, and leaves open what the mistake is."""
 _LEAVES_ROOM = (*_OF_PLACES, "grid", "leak", "factors")
 """Simple changes beside which a catalogued fault is told, too: what many factors explain, it may explain better."""
 

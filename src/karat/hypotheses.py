@@ -9,139 +9,28 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
 from karat import formats
 from karat.compare import Flat, compare
+from karat.places import find_part
+from karat.questions import Diagnosis, Question
 
 _LARGEST = 1 << 22  # elements; above, only the cheap hypotheses
-_MOST_RANGES = 3
 _MOST_SLICES = 64  # along an axis, for which every order is tried
 _LEAST_VALUES = 16
 """Fewest different values that say something of their format: 0 and 1 are numbers of every format."""
 _ENOUGH_VALUES = 1 << 12
 """Values that are looked at for that."""
-_LEAST_RIGHT = 0.25
-"""Least part of an axis that is not right by chance wherever it is."""
 _LEAST_PLACES = 3
 """Fewest places at which a bias is added: what is the same at two, such as x and -x, may be symmetry."""
 _LEAST_OF_A_FACTOR = 2.0
 """Fewest elements that share a factor, on average and by their weight: each single one is its golden times a factor."""
-_LEAST_OF_A_PART = 4
-"""Fewest elements of a part of which it is told what they are there: one may equal another golden by chance."""
 _AS_OF_ROUNDING = 2.0**-7
 """Factors as near to 1 as this may be of a sum or norm that was rounded to bfloat16."""
-_LEAST_CHANCE = 0.05
-"""Expected number of slices without a wrong element from which on it is chance that there is one."""
-_LEFT_OVER = 0.05
-"""Largest part of the error, in RMS, that a hypothesis may leave over where that is more than noise.
-
-What is the same everywhere up to 13 % is not the same: a tolerance that is wide beside the error would let it pass.
-"""
-_LEFT_OVER_AS_NOISE = 0.5
-"""The same where what is left over is noise: the mean of two random errors leaves 0.7 of them, and explains nothing."""
-_LEFT_OVER_ANYWHERE = 0.25
-"""Largest residual at one element, of the error's RMS: a hypothesis about all elements may not fail at a few."""
-
-
-@dataclass(frozen=True)
-class Diagnosis:
-    """What a wrong array turned out to be.
-
-    Attributes:
-        fault: a catalogued one, or `scale`, `offset`, `stale`, `axes`, `order`, `shift`, `bias`, `factors`, `leak`,
-            `rounded`, `zeros`, `part` or `grid`; `precision` or `formula`; of infinities and NaN, `fill`, `polarity`,
-            `unmasked` or `nan`.
-        strength: how much of it: the factor, the offset, the share of elements.
-        uncertainty: standard error of the strength.
-        text: what it is, in words.
-        explained: the part of the error's sum of squares that a catalogued fault explains.
-        at: the checkpoint that told, where it is another than the one that is wrong first.
-        spared: a checkpoint that a catalogued fault would change, and that passed.
-    """
-
-    fault: str
-    strength: float
-    uncertainty: float
-    text: str
-    explained: float = 0.0
-    at: str = ""
-    spared: str = ""
-
-
-@dataclass(frozen=True)
-class Question:
-    """A wrong array and what is known of it.
-
-    Attributes:
-        candidate: float64, the golden's shape.
-        golden: float64.
-        judged: True where an element counts, the golden's shape.
-        rtol: the tolerance that failed, relative part.
-        atol: its absolute part, in the golden's units.
-        axes: a label for each axis, or none.
-        others: other goldens of the case, by checkpoint.
-        storage: the format that the contract promises.
-        exact_zeros: nothing is allowed where a prediction is 0, as in the comparison that failed.
-        sigma: the predicted standard deviation of each element's error, the golden's shape; None: not known.
-        rms_sigma: largest root mean square of errors in sigma that is noise.
-        max_sigma: largest error in sigma that is noise.
-    """
-
-    candidate: NDArray[np.float64]
-    golden: NDArray[np.float64]
-    judged: NDArray[np.bool_]
-    rtol: float
-    atol: float
-    axes: tuple[str, ...]
-    others: Mapping[str, NDArray[Any]]
-    storage: str
-    exact_zeros: bool = False
-    sigma: NDArray[np.float64] | None = None
-    rms_sigma: float = 0.0
-    max_sigma: float = 0.0
-
-    def explained_by(self, prediction: NDArray[np.float64], factor: float = 1.0, *, in_place: bool = False) -> bool:
-        """Say whether the candidate is `prediction`, whose errors are `factor` times those of the golden.
-
-        With `in_place` each element stands where the golden has it, and so has its own noise.
-        """
-        size = max(1.0, abs(factor))
-        fits = self.leaves_little(prediction, self.judged) or (in_place and self._leaves_noise(prediction, size))
-        return fits and self.mismatched(prediction, self.judged, self.atol * size) == 0
-
-    def leaves_little(self, prediction: NDArray[np.float64], judged: NDArray[np.bool_]) -> bool:
-        """Say whether a prediction leaves over little of the error, on the whole and at each element."""
-        error, left = _rms((self.candidate - self.golden)[judged]), np.abs(self.candidate - prediction)[judged]
-        return _rms(left) <= _LEFT_OVER * error and float(left.max()) <= _LEFT_OVER_ANYWHERE * error
-
-    def _leaves_noise(self, prediction: NDArray[np.float64], size: float) -> bool:
-        """Say whether a prediction leaves over no more than noise, and less than it explains."""
-        if self.sigma is None:
-            return False
-        error, left = (self.candidate - self.golden)[self.judged], np.abs(self.candidate - prediction)[self.judged]
-        z = left / (size * np.maximum(self.sigma[self.judged], 1e-300))
-        noise = _rms(z) <= self.rms_sigma and float(z.max()) <= self.max_sigma
-        return noise and _rms(left) <= _LEFT_OVER_AS_NOISE * _rms(error)
-
-    def mismatched(self, prediction: NDArray[np.float64], judged: NDArray[np.bool_], atol: float) -> int:
-        """Return how many of the `judged` elements are not what `prediction` says."""
-        return compare(
-            self.candidate, prediction, Flat(self.rtol, atol), judged=judged, exact_zeros=self.exact_zeros
-        ).mismatched
-
-    def label(self, axis: int) -> str:
-        """Return the name of an axis."""
-        return self.axes[axis] if self.axes else f"axis {axis}"
-
-
-def _rms(values: NDArray[np.float64]) -> float:
-    return float(np.sqrt(np.square(values).mean()))
 
 
 def diagnose(question: Question) -> list[Diagnosis]:
@@ -157,13 +46,20 @@ def _diagnose(question: Question) -> list[Diagnosis]:
         return []
     found = list(_leak(question))
     if found:
-        return [*found, *_part(question)]
+        return [*found, *find_part(question, _simple)]
     for hypothesis in (_scale, _offset, _stale, _axes, _order, _shift, _bias, _factors, _rounded):
         if question.golden.size <= _LARGEST or hypothesis in (_scale, _offset, _rounded):
             found += itertools.islice(hypothesis(question), 1)
         if found:
             return found
-    return [*_zeros(question), *_part(question), *_grid(question)]
+    return [*_zeros(question), *find_part(question, _simple), *_grid(question)]
+
+
+def _simple(question: Question) -> Iterator[Diagnosis]:
+    """Find the changes that a part of an array may be: those of all elements, without their order."""
+    yield from _scale(question)
+    if question.golden.size <= _LARGEST:
+        yield from _stale(question)
 
 
 def _leak(question: Question) -> Iterator[Diagnosis]:
@@ -267,7 +163,9 @@ def _shift(question: Question) -> Iterator[Diagnosis]:
 
 def _stale(question: Question) -> Iterator[Diagnosis]:
     for name, other in question.others.items():
-        if other.shape == question.golden.shape and question.explained_by(other.astype(np.float64)):
+        if other.shape != question.golden.shape or not other[question.judged].any():  # zeros are told as such
+            continue
+        if question.explained_by(other.astype(np.float64)):
             yield Diagnosis("stale", 1.0, 0.0, f"equals the golden of {name}")
 
 
@@ -276,7 +174,7 @@ def _bias(question: Question) -> Iterator[Diagnosis]:
     difference = np.where(question.judged, question.candidate - question.golden, 0)
     number = question.judged.astype(np.float64)
     missing, constant = _same_along_axes(question, difference, number, question.golden.__add__)
-    if missing is not None and 1 < missing.size <= float(number.sum()) / _LEAST_PLACES:
+    if 1 < missing.size <= float(number.sum()) / _LEAST_PLACES:
         names = ", ".join(question.label(axis) for axis in constant)
         size = float(np.sqrt(np.square(missing).mean()))
         text = f"its difference from the golden (RMS {size:.3g}) is the same at every {names}: as of a bias"
@@ -287,10 +185,10 @@ def _factors(question: Question) -> Iterator[Diagnosis]:
     """Find factors that are the same all along some axes: another sum or norm of each row, another scale of a head."""
     x, y = (np.where(question.judged, array, 0) for array in (question.candidate, question.golden))
     factors, same = _same_along_axes(question, x * y, y * y, question.golden.__mul__)
-    if factors is None or factors.size < 2:
+    if factors.size < 2:
         return
     seen = y.any(same, keepdims=True)
-    wrong = _wrong(question).any(same, keepdims=True) & seen
+    wrong = question.wrong().any(same, keepdims=True) & seen
     known = factors[seen]
     enough = _effective_numbers(y, same)[seen].mean() >= _LEAST_OF_A_FACTOR
     if enough and known.all() and np.count_nonzero(wrong) > np.count_nonzero(seen) / 2:  # of fewer it is told which
@@ -318,7 +216,7 @@ def _same_along_axes(
     above: NDArray[np.float64],
     below: NDArray[np.float64],
     predict: Callable[[NDArray[np.float64]], NDArray[np.float64]],
-) -> tuple[NDArray[np.float64] | None, tuple[int, ...]]:
+) -> tuple[NDArray[np.float64], tuple[int, ...]]:
     """Return the sum of `above` over that of `below` along all axes where such quotients explain the candidate.
 
     Args:
@@ -328,7 +226,7 @@ def _same_along_axes(
         predict: the candidate by such a quotient, whose axes that are summed over have length 1.
 
     Returns:
-        The quotients, None if they explain nothing, and the axes along which they are the same.
+        The quotients, and the axes along which they are the same; none of both if they explain nothing.
     """
 
     def quotient(axes: tuple[int, ...]) -> NDArray[np.float64]:
@@ -342,19 +240,10 @@ def _same_along_axes(
         for axis, length in enumerate(above.shape)
         if length > 1 and question.explained_by(predict(quotient((axis,))), in_place=True)
     )
-    found = quotient(same) if same else None
-    explained = found is not None and (len(same) == 1 or question.explained_by(predict(found), in_place=True))
-    return (found if explained else None), same
-
-
-def _wrong(question: Question) -> NDArray[np.bool_]:
-    """Return where the candidate is beyond tolerance."""
-    allowed = question.atol + question.rtol * np.abs(question.golden)
-    if question.sigma is not None:
-        allowed = question.max_sigma * question.sigma
-    if question.exact_zeros:
-        allowed = np.where(question.golden == 0, 0, allowed)
-    return (np.abs(question.candidate - question.golden) > allowed) & question.judged
+    found = quotient(same) if same else np.zeros(0)
+    if len(same) > 1 and not question.explained_by(predict(found), in_place=True):
+        return np.zeros(0), ()
+    return found, same
 
 
 def _rounded(question: Question) -> Iterator[Diagnosis]:
@@ -371,7 +260,7 @@ def _rounded(question: Question) -> Iterator[Diagnosis]:
 
 
 def _zeros(question: Question) -> Iterator[Diagnosis]:
-    unwritten = (question.candidate == 0) & (question.golden != 0) & _wrong(question)
+    unwritten = (question.candidate == 0) & (question.golden != 0) & question.wrong()
     number, judged = int(unwritten.sum()), int(question.judged.sum())
     if not question.candidate[question.judged].any():
         yield Diagnosis("zeros", 1.0, 0.0, f"all {judged} elements are 0: perhaps nothing was written")
@@ -401,58 +290,3 @@ def coarser_format(question: Question) -> str | None:
 
 def _promised_bits(question: Question) -> int:
     return formats.lookup(question.storage).significand_bits
-
-
-def _part(question: Question) -> Iterator[Diagnosis]:
-    """Find the part of an axis to which the mistake is confined."""
-    wrong = _wrong(question)
-    for axis, length in enumerate(wrong.shape):
-        others = tuple(other for other in range(wrong.ndim) if other != axis)
-        hit, judged = wrong.any(others), question.judged.any(others)
-        bad, good = np.flatnonzero(hit), np.flatnonzero(judged & ~hit)
-        if bad.size == 0 or good.size == 0 or _by_chance(good, length):
-            continue
-        if bad.size > 1 and _scattered(wrong, question.judged, axis):
-            continue
-        part, word = (bad, "wrong only at") if bad.size <= good.size else (good, "right at")
-        ranges = _ranges(part)
-        if len(ranges) <= _MOST_RANGES:  # more are scattered, and tell nothing
-            there = _there(question, axis, bad) if part is bad else ""
-            text = f"{word} {question.label(axis)} {', '.join(ranges)} (of 0–{length - 1}){there}"
-            yield Diagnosis("part", bad.size / (bad.size + good.size), 0.0, text)
-
-
-def _there(question: Question, axis: int, part: NDArray[np.intp]) -> str:
-    """Say what simple change of all elements a part of an axis is, if it is one: `, where it equals …`."""
-    across = tuple(other for other in range(question.golden.ndim) if other != axis)
-    inside = np.isin(np.arange(question.golden.shape[axis]), part)
-    judged = question.judged & np.expand_dims(inside, across)
-    if np.count_nonzero(judged) < _LEAST_OF_A_PART:
-        return ""
-    others = question.others if question.golden.size <= _LARGEST else {}
-    written = {name: other for name, other in others.items() if other.shape == judged.shape and other[judged].any()}
-    inner = replace(question, judged=judged, others=written)
-    found = next(itertools.chain(_scale(inner), _stale(inner)), None)
-    return f", where it {found.text}" if found else ""
-
-
-def _by_chance(good: NDArray[np.intp], length: int) -> bool:
-    """Say whether slices may be right by chance: some few, and not one run at an end of their axis."""
-    first, last = int(good[0]), int(good[-1])
-    at_an_end = last - first + 1 == good.size and (first == 0 or last == length - 1)
-    return not at_an_end and good.size < max(2, length * _LEAST_RIGHT)
-
-
-def _scattered(wrong: NDArray[np.bool_], judged: NDArray[np.bool_], axis: int) -> bool:
-    """Say whether as many wrong elements, thrown at random, would leave a slice of the axis without any."""
-    others = tuple(other for other in range(wrong.ndim) if other != axis)
-    numbers, sizes = wrong.sum(others), judged.sum(others)
-    share = float(numbers.sum()) / float(sizes[numbers > 0].sum())
-    expected = float(((1 - share) ** sizes[numbers == 0]).mean()) * wrong.shape[axis]
-    return bool(expected > _LEAST_CHANCE)
-
-
-def _ranges(indices: NDArray[np.intp]) -> list[str]:
-    """Write indices as ranges: 0–3, 7."""
-    groups = np.split(indices, np.flatnonzero(np.diff(indices) != 1) + 1)
-    return [f"{group[0]}–{group[-1]}" if group.size > 1 else f"{group[0]}" for group in groups]

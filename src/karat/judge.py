@@ -15,14 +15,14 @@ from numpy.typing import NDArray
 from karat import formats, noise
 from karat.candidates import Failure, Request
 from karat.compare import Flat, Predicted, Statistics, compare
-from karat.diagnoses import absent_faults, doubted, explain, explain_later, find_fault, most_telling
+from karat.diagnoses import DESCRIBED, absent_faults, doubted, explain, explain_later, find_fault, most_telling
 from karat.errors import CandidateError, GoldenError
 from karat.exact import compare_exactly, tied_indices
 from karat.exchange import Outputs, wanted_dtype
 from karat.finer import finer_text
 from karat.goldens import freeze_command
-from karat.hypotheses import Diagnosis
 from karat.patterns import kinds_text
+from karat.questions import Diagnosis
 from karat.suites import Checkpoint
 from karat.tensors import Tensor, of_array
 from karat.tolerances import Limits, Tolerance, Tolerances
@@ -90,7 +90,8 @@ def _spared(
 
 def _tells(first: Verdict) -> bool:
     """Say whether nothing further on can tell more of a first divergence than its own place does."""
-    return first.status != "nonfinite" and (first.statistics is None or bool(first.diagnosis))
+    told = any(diagnosis.fault not in DESCRIBED for diagnosis in first.diagnosis)
+    return first.status != "nonfinite" and (first.statistics is None or told)
 
 
 def _may_lend(first: Verdict, later: str, outputs: Sequence[str]) -> bool:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from karat.compare import Floats
-from karat.hypotheses import Diagnosis
+from karat.questions import Diagnosis
 
 Bools = NDArray[np.bool_]
 

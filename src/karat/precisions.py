@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from karat import formats, noise
 from karat.compare import Floats
-from karat.hypotheses import Diagnosis
+from karat.questions import Diagnosis
 from karat.signatures import clear_of_zero
 from karat.tolerances import Contract, Limits
 
@@ -62,6 +63,21 @@ class Errors:
     variances: Floats
     golden: Floats
     scales: Mapping[str, Floats]
+
+    @cached_property
+    def alike(self) -> float:
+        """How many of the errors whose goldens are neighbours in value have one sign, 0 where it may be chance.
+
+        Of equal goldens, whose errors may be equal too, one counts.
+        """
+        wrong = np.flatnonzero(self.values)
+        _, first = np.unique(self.golden[wrong].astype(np.float32), return_index=True)
+        if first.size < _LEAST_ELEMENTS:
+            return 0.0
+        spaced = np.linspace(0, first.size - 1, min(first.size, _IN_ORDER)).astype(np.intp)
+        alike = 1 - _changes(np.sign(self.values[wrong[first[spaced]]]))
+        by_chance = 0.5 + _STANDARD_ERRORS * 0.5 * spaced.size**-0.5
+        return alike if alike >= max(1 - _MOST_CHANGES, by_chance) else 0.0
 
 
 @dataclass(frozen=True)
@@ -120,9 +136,9 @@ def lost_precision(errors: Errors, promised: Contract, limits: Limits, grid: str
         limits: what it allows, in sigma.
         grid: the format of which every value turned out to be a number, else empty.
     """
-    fits = []
-    if _alike(errors) > 1 - _FEWEST_CHANGES:
+    if errors.alike > 1 - _FEWEST_CHANGES:
         return []
+    fits = []
     for lower in lower_precisions(promised):
         wanted = lower.storage == grid if grid else lower.used_unawares(promised)
         if not wanted or lower.kind not in errors.scales:
@@ -154,12 +170,11 @@ def other_formula(errors: Errors) -> list[Diagnosis]:
     Those of another formula or constant do. Those of rounding do not, but where many elements share what was rounded,
     or where it goes one way: then a lower precision may fit them, too.
     """
-    alike = _alike(errors)
-    if not alike or np.count_nonzero(errors.values) < errors.values.size / 2 or not _is_related(errors):
+    if not errors.alike or np.count_nonzero(errors.values) < errors.values.size / 2 or not _is_related(errors):
         return []
-    said = f"errors follow the golden's values: {alike:.0%} of neighbours in value err to the same side, of random ones"
-    said += " half; as of another formula or constant, or of rounding what many share"
-    return [Diagnosis("formula", alike, 0.0, said)]
+    said = f"errors follow the golden's values: {errors.alike:.0%} of neighbours in value err to the same side, of"
+    said += " random ones half; as of another formula or constant, or of rounding what many share"
+    return [Diagnosis("formula", errors.alike, 0.0, said)]
 
 
 def _rms(z: Floats) -> float:
@@ -175,21 +190,6 @@ def _is_random(z: Floats) -> bool:
     """Say whether neighbours' errors have signs of their own: those of another formula change slowly."""
     signs = np.sign(z[z != 0])
     return signs.size >= _LEAST_ELEMENTS and _changes(signs) >= _LEAST_CHANGES
-
-
-def _alike(errors: Errors) -> float:
-    """Return how many of the errors whose goldens are neighbours in value have one sign, 0 where it may be chance.
-
-    Of equal goldens, whose errors may be equal too, one counts.
-    """
-    wrong = np.flatnonzero(errors.values)
-    _, first = np.unique(errors.golden[wrong].astype(np.float32), return_index=True)
-    if first.size < _LEAST_ELEMENTS:
-        return 0.0
-    spaced = np.linspace(0, first.size - 1, min(first.size, _IN_ORDER)).astype(np.intp)
-    alike = 1 - _changes(np.sign(errors.values[wrong[first[spaced]]]))
-    by_chance = 0.5 + _STANDARD_ERRORS * 0.5 * spaced.size**-0.5
-    return alike if alike >= max(1 - _MOST_CHANGES, by_chance) else 0.0
 
 
 def _changes(signs: Floats) -> float:

@@ -15,8 +15,8 @@ from pathlib import Path
 from karat import properties
 from karat.errors import UsageError
 from karat.gate import Finding
-from karat.hypotheses import Diagnosis
 from karat.properties import Outcome
+from karat.questions import Diagnosis
 from karat.session import Report
 from karat.suites import Repository
 from karat.tolerances import Limits, Tolerance, read_tolerances

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from karat.compare import Floats
-from karat.hypotheses import Diagnosis
+from karat.questions import Diagnosis
 from karat.tolerances import SignatureRule
 
 _RELATIVE = 0.05

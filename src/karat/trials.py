@@ -24,8 +24,8 @@ import numpy as np
 from karat import evidence, goldens
 from karat.errors import KaratError
 from karat.faults import Fault, FaultyCandidate, Formulation, load_faults, load_formulations, visible_cases
-from karat.hypotheses import Diagnosis
 from karat.plot import draw
+from karat.questions import Diagnosis
 from karat.session import Session
 from karat.suites import Case, Repository, Suite, find_repository
 from karat.verdicts import DIVERGED, Verdict

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from karat.candidates import Request
 from karat.compare import Statistics
-from karat.hypotheses import Diagnosis
+from karat.questions import Diagnosis
 from karat.suites import Checkpoint
 from karat.tolerances import Limits, Tolerance
 

@@ -9,7 +9,7 @@ import pytest
 
 from karat import noise
 from karat.diagnoses import doubted
-from karat.hypotheses import Diagnosis
+from karat.questions import Diagnosis
 from karat.signatures import Signature
 
 RANDOM = np.random.Generator(np.random.Philox(key=71))

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from karat import formats
-from karat.hypotheses import Question, diagnose
+from karat.hypotheses import diagnose
+from karat.questions import Question
 
 AXES = ("batch", "head", "query", "channel")
 SHAPE = (2, 3, 5, 4)

@@ -40,6 +40,7 @@ class Shared:
     """
 
     def __init__(self, processes, act=lambda: None):
+        """Have so many processes meet."""
         self.processes, self.act, self.here = processes, act, os.getpid()
         self.begun = parts.shared_zeros(1 << 16, np.int8)
 
@@ -52,6 +53,13 @@ class Shared:
         if os.getpid() != self.here:
             self.act()
         return part * part, os.getpid()
+
+
+def found_of(compute, wanted):
+    """Return what processes find, of which none is lost."""
+    found = parts.in_processes(compute, wanted)
+    assert found is not None
+    return found
 
 
 @pytest.mark.parametrize("number", [1, 2, 3, 4, 9])
@@ -69,7 +77,7 @@ def test_what_processes_find_comes_in_the_order_of_the_parts(number, size, monke
     """Whoever has taken which; there are no more processes than parts."""
     monkeypatch.setattr(parts, "available", lambda: number)
     processes = min(number, size)
-    found = parts.in_processes(Shared(processes), PARTS[:size])
+    found = found_of(Shared(processes), PARTS[:size])
     assert [value for value, _ in found] == [part * part for part in PARTS[:size]]
     assert len({process for _, process in found}) == processes
 
@@ -96,7 +104,7 @@ def test_each_of_many_parts_is_computed_once(size, monkeypatch):
 def test_whoever_is_free_takes_the_next_part(monkeypatch):
     """A process that is slow has fewer of them."""
     monkeypatch.setattr(parts, "available", lambda: 2)
-    found = parts.in_processes(Shared(2, lambda: time.sleep(0.5)), range(100))
+    found = found_of(Shared(2, lambda: time.sleep(0.5)), range(100))
     assert 1 <= sum(process != os.getpid() for _, process in found) < 40
 
 
@@ -120,7 +128,7 @@ def test_processes_write_into_shared_zeros(monkeypatch):
         shared[part] = own[part] = part + 1
         return meet(part)[1]
 
-    here = [process == os.getpid() for process in parts.in_processes(write, PARTS)]
+    here = [process == os.getpid() for process in found_of(write, PARTS)]
     assert shared.tolist() == [part + 1 for part in PARTS]
     assert own.tolist() == [(part + 1) * mine for part, mine in zip(PARTS, here, strict=True)]
     assert parts.shared_zeros(0, np.float64).shape == (0,)
@@ -169,7 +177,7 @@ def test_much_is_received_whole(monkeypatch):
     """More than a pipe holds at a time."""
     monkeypatch.setattr(parts, "available", lambda: 2)
     meet = Shared(2)
-    found = parts.in_processes(lambda part: (bytes([part]) * 1_000_000, meet(part)[1]), PARTS)
+    found = found_of(lambda part: (bytes([part]) * 1_000_000, meet(part)[1]), PARTS)
     assert [value for value, _ in found] == [bytes([part]) * 1_000_000 for part in PARTS]
     assert len({process for _, process in found}) == 2
 
@@ -214,7 +222,7 @@ def test_a_process_whose_ends_nobody_waits_for_is_no_error(monkeypatch):
     monkeypatch.setattr(parts, "available", lambda: 2)
     before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     try:
-        found = parts.in_processes(Shared(2), PARTS)
+        found = found_of(Shared(2), PARTS)
     finally:
         signal.signal(signal.SIGCHLD, before)
     assert [value for value, _ in found] == [part * part for part in PARTS]

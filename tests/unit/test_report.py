@@ -12,8 +12,8 @@ from karat import report as reports
 from karat import report_files
 from karat.compare import Statistics
 from karat.gate import Finding
-from karat.hypotheses import Diagnosis
 from karat.properties import Outcome
+from karat.questions import Diagnosis
 from karat.session import Report
 from karat.suites import Case, Checkpoint, Property, Repository, Selection, Suite
 from karat.tolerances import Tolerance

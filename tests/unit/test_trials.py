@@ -13,7 +13,7 @@ import pytest
 
 from karat import evidence, freeze, gate, goldens, trials
 from karat.faults import Fault, Formulation, load_formulations
-from karat.hypotheses import Diagnosis
+from karat.questions import Diagnosis
 from karat.signatures import Signature
 from karat.suites import Repository
 from karat.verdicts import Test as CheckTest
