@@ -293,6 +293,19 @@ def test_values_that_nobody_knows_are_named_by_what_follows_from_them(bench):
     assert [entry.fault for entry in verdicts[1].diagnosis] == ["misread"]
 
 
+@pytest.mark.parametrize(
+    ("described", "change"),
+    [
+        ("formula", lambda golden: golden + 1e-3 * np.sin(2 * golden)),
+        ("factors", lambda golden: golden * np.linspace(0.5, 1.5, len(golden))[:, None]),
+    ],
+)
+def test_what_is_described_only_is_named_by_what_follows_from_it(bench, described, change):
+    """A description of the first divergence leaves open what the mistake is: an output after it may tell."""
+    verdicts = masked(bench).judge({"middle": change(GOLDEN), "out": 2 * GOLDEN + WRONG["misread"]})
+    assert [entry.fault for entry in verdicts[1].diagnosis][:2] == ["misread", described]
+
+
 @pytest.mark.parametrize("outputs", [("middle", "out"), ()], ids=["shows in neither", "begins later"])
 def test_what_leaves_the_first_divergence_unmoved_lends_it_no_name(bench, outputs):
     """At an output every fault that shows there is known, elsewhere those that begin there: another is not the answer.
