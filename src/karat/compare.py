@@ -191,18 +191,20 @@ def compare(
     if candidate.shape != golden.shape:
         raise ValueError(f"candidate {candidate.shape} and golden {golden.shape} differ in shape")
     arguments = candidate, golden, allowance, judged, exact_zeros, significand_bits, smallest
-    totals = None
+    plan = totals = None
     if golden.size >= _FORKED and parts.can_fork():
         with contextlib.suppress(OSError):  # there is no memory to share
             plan = _Plan(*arguments, zeros=parts.shared_zeros)
+        if plan is not None:
             totals = parts.in_processes(plan.total, plan.starts)
-    if totals is None:
+    if plan is None or totals is None:
         plan = _Plan(*arguments, zeros=np.zeros)
         totals = parts.in_threads(plan.total, plan.starts)
     plan.spare.clear()
     total = _Totals()
-    for part in totals:
-        total.merge(part)
+    with np.errstate(all="ignore"):  # a candidate may be wrong by more than float32 holds, to either side
+        for part in totals:
+            total.merge(part)
     return plan.statistics(total)
 
 
@@ -242,13 +244,15 @@ class _Totals:
 class _Known:
     """The largest errors that any thread has found: they decide what need not be looked at, never a result.
 
+    Threads share one without a lock: at worst one of them knows less than another, and looks at more.
+
     Attributes:
         max_abs: largest |error|.
         max_rel: largest relative error.
         max_ulp: largest error in units in the last place.
-        bound: an error in powers of two at the golden, as the difference of their bits, that is larger than either of
-            the two only beyond it.
-        ulp_bound: the same of the second; below 0, so that it holds where a golden is too small for an exponent.
+        bound: of an error and the power of two at its golden, the difference of their bits in float32 up to which the
+            error is no larger than either of the two.
+        ulp_bound: the same of the second alone; below 0, as a golden too small for an exponent gives 0 or more.
     """
 
     def __init__(self, ulp_scale: float) -> None:
@@ -289,7 +293,8 @@ class _Work:
         self._pieces = pair[:, :whole].reshape(2, -1, _DOT)
         self._rest = pair[:, whole:]
         self._ones = np.ones(_DOT, np.float32)
-        self._sums = np.zeros((6, whole // _DOT + 1), np.float32)  # of each piece, and of what is left
+        self._sums = np.zeros((6, whole // _DOT + 1), np.float32)
+        """Of each piece, and of what is left; 0 where nothing is, or where there is no allowance in sigma."""
 
     @classmethod
     def of(cls, size: int) -> _Work:
@@ -432,13 +437,12 @@ class _Plan:
         error = work.error
         np.copyto(error, found, casting="unsafe")
         np.subtract(error, y, out=error)
-        held, squares = False, None
-        finite = counted is None and not self.exact_zeros
-        if finite:
-            held, finite, squares = self._squares(error, y, work)
+        held, exact, finite = False, None, False
+        if counted is None and not self.exact_zeros:
+            held, exact, finite = self._narrowed(error, y, work)
         if not finite:
             y, counted = self._set_aside(totals, error, y, counted, start)
-            held, _, squares = self._squares(error, y, work)
+            held, exact, _ = self._narrowed(error, y, work)
         totals.finite += y.size if counted is None else int(np.count_nonzero(counted))
         self._magnitudes(totals, error, y, work if held else None)
         if isinstance(self.allowance, Predicted) and self.weights is not None:
@@ -449,14 +453,14 @@ class _Plan:
         sums = work.sums()
         if self.factor != 1:
             sums[:3] = sums[:3] / self.factor / self.factor
-        if squares is not None:
-            sums[:3] = squares
+        if exact is not None:
+            sums[:3] = exact
         totals.sums += sums
 
-    def _squares(self, error: Floats, y: Floats, work: _Work) -> tuple[bool, bool, list[float] | None]:
+    def _narrowed(self, error: Floats, y: Floats, work: _Work) -> tuple[bool, list[float] | None, bool]:
         """Write error and golden in float32, and sum e e, e y and y y.
 
-        Return whether it holds them, whether they are finite, and the sums where float32 is not enough for them.
+        Return whether it holds them, the sums in float64 where it does not hold those, and whether errors are finite.
         """
         held = False
         try:
@@ -464,13 +468,13 @@ class _Plan:
                 _narrow(error, self.factor, work.e)
                 _narrow(y, self.factor, work.y)
                 held = True
-                return held, work.sum_squares(), None
+                return held, None, work.sum_squares()
         except FloatingPointError:
             if not held:
                 _narrow(error, self.factor, work.e)
                 _narrow(y, self.factor, work.y)
-        squares = [*_dots(np.stack([error, y]), error), *_dots(y[None], y)]
-        return held, math.isfinite(squares[0]), squares
+        exact = [*_dots(np.stack([error, y]), error), *_dots(y[None], y)]
+        return held, exact, math.isfinite(exact[0])
 
     def _set_aside(
         self, totals: _Totals, error: Floats, y: Floats, counted: NDArray[np.bool_] | None, start: int
@@ -747,8 +751,8 @@ def _narrow(values: Floats, factor: float, out: Singles) -> None:
 def _dots(several: NDArray[Any], one: NDArray[Any]) -> list[float]:
     """Return the sums of products of each of several arrays with one: of shapes (k, n) and (n,)."""
     whole = one.size // _DOT * _DOT
-    parts = np.vecdot(several[:, :whole].reshape(len(several), -1, _DOT), one[:whole].reshape(-1, _DOT))
-    sums = np.add.reduce(parts, axis=1, dtype=np.float64)
+    pieces = np.vecdot(several[:, :whole].reshape(len(several), -1, _DOT), one[:whole].reshape(-1, _DOT))
+    sums = np.add.reduce(pieces, axis=1, dtype=np.float64)
     if whole < one.size:
         sums += several[:, whole:] @ one[whole:]
     found: list[float] = sums.tolist()
@@ -761,8 +765,8 @@ def _row_squares(rows: Singles) -> NDArray[Any]:
     if length <= _DOT:
         return np.asarray(np.vecdot(rows, rows))
     whole = length // _DOT * _DOT
-    parts = rows[:, :whole].reshape(number, -1, _DOT)
-    sums = np.add.reduce(np.vecdot(parts, parts), axis=1, dtype=np.float64)
+    pieces = rows[:, :whole].reshape(number, -1, _DOT)
+    sums = np.add.reduce(np.vecdot(pieces, pieces), axis=1, dtype=np.float64)
     if whole < length:
         sums += np.vecdot(rows[:, whole:], rows[:, whole:])
     return np.asarray(sums)

@@ -44,6 +44,8 @@ def _diagnose(question: Question) -> list[Diagnosis]:
         return []
     if question.mismatched(question.golden, question.judged, question.atol) == 0:
         return []
+    if not question.candidate[question.judged].any():
+        return list(_zeros(question))
     found = list(_leak(question))
     if found:
         return [*found, *find_part(question, _simple)]

@@ -13,7 +13,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -72,13 +72,13 @@ def in_processes(compute: Callable[[Part], Found], parts: Sequence[Part]) -> lis
     """
 
     def share() -> dict[int, Found]:
-        return {number: compute(parts[number]) for number in _taken(queue, len(parts))}
+        return {number: compute(parts[number]) for number in taken()}
 
     with contextlib.ExitStack() as stack:
         try:
-            queue = stack.enter_context(_queue(len(parts)))
+            taken = stack.enter_context(_queue(len(parts)))
             others = [stack.enter_context(_forked(share)) for _ in range(1, min(available(), len(parts)))]
-        except OSError:  # there are no more processes, or files, to be had
+        except _RefusedError:
             return None
         begin = time.monotonic()
         found = share()
@@ -92,61 +92,78 @@ def in_processes(compute: Callable[[Part], Found], parts: Sequence[Part]) -> lis
     return [found[number] for number in range(len(parts))]
 
 
-@contextlib.contextmanager
-def _queue(number: int) -> Iterator[int]:
-    """Yield a file from which this process and those forked from it take the numbers of parts, each once.
+class _RefusedError(Exception):
+    """The system has no more processes, or files."""
 
-    It is a pipe: a read takes its bytes out whole, and a process that is killed then holds no lock.
+
+def _granted(call: Callable[[], Found]) -> Found:
+    """Return what the system grants; raise `_RefusedError` where it does not."""
+    try:
+        return call()
+    except OSError as error:
+        raise _RefusedError from error
+
+
+@contextlib.contextmanager
+def _queue(number: int) -> Iterator[Callable[[], Iterator[int]]]:
+    """Yield what gives the numbers of parts, each once, to whichever process asks: this one or one forked from it.
+
+    They stand in a pipe, in runs: a read takes its bytes out whole, and a process that is killed then holds no lock.
     """
-    receiver, sender = os.pipe()
+    run = -(-number // _RUNS) or 1
+    receiver, sender = _granted(os.pipe)
+
+    def taken() -> Iterator[int]:
+        while first := os.read(receiver, _NUMBER.size):
+            (start,) = _NUMBER.unpack(first)
+            yield from range(start, min(start + run, number))
+
     try:
-        os.write(sender, b"".join(_NUMBER.pack(start) for start in range(0, number, _run(number))))
-    finally:
-        os.close(sender)
-    try:
-        yield receiver
+        try:
+            os.write(sender, b"".join(_NUMBER.pack(start) for start in range(0, number, run)))
+        finally:
+            os.close(sender)
+        yield taken
     finally:
         os.close(receiver)
-
-
-def _taken(queue: int, number: int) -> Iterator[int]:
-    """Take the numbers of parts until there are none."""
-    while taken := os.read(queue, _NUMBER.size):
-        (start,) = _NUMBER.unpack(taken)
-        yield from range(start, min(start + _run(number), number))
-
-
-def _run(number: int) -> int:
-    """Return how many parts are taken at a time."""
-    return -(-number // _RUNS) or 1
 
 
 @contextlib.contextmanager
 def _forked(compute: Callable[[], Any]) -> Iterator[int]:
-    """Compute something in a process of its own; yield a file from which to receive it."""
-    here = os.getpid()
-    receiver, sender = os.pipe()
+    """Compute something in a process of its own; yield a file from which to receive it.
+
+    No signal comes between the fork and what must follow it: that process ends here, and is ended from here.
+    """
+    receiver, sender = _granted(os.pipe)
+    process = 0
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # of other threads: what they hold is not needed there
-            process = os.fork()
-        if not process:
-            with os.fdopen(sender, "wb") as file:
-                pickle.dump(compute(), file)  # or nothing: a process that shares these arrays will meet the same error
-    except OSError:
-        os.close(receiver)
-        raise
-    finally:
-        if os.getpid() != here:
-            os._exit(0)  # nothing of the parent's is to be written or closed twice
-        os.close(sender)
-    try:
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", DeprecationWarning)  # of threads: what they hold is not needed there
+                process = _granted(os.fork)
+                if not process:
+                    _send_and_exit(compute, receiver, sender)
+        finally:
+            os.close(sender)
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         yield receiver
     finally:
         os.close(receiver)
-        with contextlib.suppress(OSError):  # a program that ignores its children's ends has none to wait for
-            os.kill(process, signal.SIGKILL)
-            os.waitpid(process, 0)
+        if process:
+            with contextlib.suppress(ProcessLookupError, ChildProcessError):  # a program may let them be forgotten
+                os.kill(process, signal.SIGKILL)
+                os.waitpid(process, 0)
+
+
+def _send_and_exit(compute: Callable[[], Any], receiver: int, sender: int) -> NoReturn:
+    """Send what is computed, or nothing: a process that shares this one's arrays will meet the same error."""
+    try:
+        os.close(receiver)  # so that there is nobody to send to when that process is no more
+        with os.fdopen(sender, "wb") as file:
+            pickle.dump(compute(), file)
+    finally:
+        os._exit(0)  # nothing of the parent's is to be written or closed twice
 
 
 def _received(receiver: int, seconds: float) -> Any:

@@ -23,7 +23,10 @@ Hypothesis = Callable[[Question], Iterator[Diagnosis]]
 
 
 def find_part(question: Question, simple: Hypothesis) -> Iterator[Diagnosis]:
-    """Find the part of an axis to which the mistake is confined; say what it is there if it is `simple`."""
+    """Find the part of an axis to which the mistake is confined.
+
+    `simple` tries what all elements of a wrong array may be: what it yields first of those in the part is told of it.
+    """
     wrong = question.wrong()
     for axis, length in enumerate(wrong.shape):
         others = tuple(other for other in range(wrong.ndim) if other != axis)

@@ -153,6 +153,17 @@ def test_sums_are_right_whatever_the_magnitude(magnitude, predicted):
         assert found.rms_sigma == approx(8 * np.sqrt(np.mean(error**2)), rel=0.01)
 
 
+def test_sums_that_are_infinite_to_either_side_are_no_warning(monkeypatch):
+    """A warning here is an error; two parts may be wrong by more than float32 holds in sigma."""
+    monkeypatch.setattr(module, "_BLOCK", 32)
+    monkeypatch.setattr(module, "_PART", 32)
+    golden = np.ones((4, 32), np.float32)
+    candidate = golden.copy()
+    candidate[0, 0], candidate[3, 31] = 1e30, -1e30
+    found = compare(candidate, golden, even(golden.shape, 1e-15))
+    assert (found.mismatched, found.max_sigma, found.worst) == (2, INF, (0, 0))
+
+
 def wild(size):
     """Return goldens of all magnitudes: zeros, powers of two and the numbers next to them, and candidates near them."""
     powers = 2.0 ** RANDOM.integers(-300, 120, size)

@@ -207,6 +207,20 @@ def test_large_arrays_are_shared_among_processes(monkeypatch):
     assert asked == [1]
 
 
+def test_an_error_of_ones_own_is_not_taken_for_refused_memory(monkeypatch):
+    """A program's time limit may be raised here: it is not swallowed, and nothing is done again."""
+    candidate, golden, predicted = draw((100, 30))
+
+    def limited(*_):
+        raise TimeoutError
+
+    monkeypatch.setattr(parts, "can_fork", lambda: True)
+    monkeypatch.setattr(module, "_FORKED", 1)
+    monkeypatch.setattr(parts, "in_processes", limited)
+    with pytest.raises(TimeoutError):
+        compare(candidate, golden, predicted)
+
+
 def test_where_no_memory_can_be_shared_there_are_threads(monkeypatch):
     """The system may refuse it; the statistics are the same."""
     candidate, golden, predicted = draw((100, 30))

@@ -331,6 +331,17 @@ def test_an_offset_may_not_fail_anywhere():
     assert found(GOLDEN + 1 + away, atol=0.5) == []
 
 
+def test_zeros_everywhere_are_told_as_zeros():
+    """Though they equal another golden that is 0, or a row of this one in the place of all."""
+    golden = np.random.Generator(np.random.Philox(key=8)).standard_normal((4, 8))
+    golden[2] = 0
+    others = {"nothing": np.zeros((4, 8))}
+    told = diagnose(
+        Question(np.zeros((4, 8)), golden, np.ones((4, 8), bool), 1e-5, 1e-6, ("row", "k"), others, "float32")
+    )
+    assert [entry.text for entry in told] == ["all 32 elements are 0: perhaps nothing was written"]
+
+
 def test_zeros_that_are_within_tolerance_are_right():
     """A tail that underflows to 0 is no unwritten element."""
     golden = GOLDEN * np.where(np.arange(4) == 1, 1e-12, 1.0)

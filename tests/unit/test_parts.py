@@ -1,8 +1,10 @@
 """karat.parts: parts of a job in threads and in processes, and processes that are lost."""
 
+import contextlib
 import errno
 import os
 import pickle
+import select
 import signal
 import sys
 import time
@@ -87,7 +89,13 @@ def test_what_processes_find_comes_in_the_order_of_the_parts(number, size, monke
 def test_each_of_many_parts_is_computed_once(size, monkeypatch):
     """More than their numbers fit into the smallest pipe: then several are taken at a time."""
     monkeypatch.setattr(parts, "available", lambda: 3)
-    times = parts.shared_zeros(size, np.int64)
+    times, write, written = parts.shared_zeros(size, np.int64), os.write, []
+
+    def writing(file, data):
+        written.append(len(data))
+        return write(file, data)
+
+    monkeypatch.setattr(os, "write", writing)
 
     def compute(part):
         times[part] += 1
@@ -95,9 +103,8 @@ def test_each_of_many_parts_is_computed_once(size, monkeypatch):
 
     assert parts.in_processes(compute, range(size)) == list(range(size))
     assert (times == 1).all()
-    with parts._queue(size) as queue:
-        waiting = os.read(queue, 1 << 20)
-    assert 2048 <= len(waiting) <= 4096
+    assert len(written) == 1
+    assert 2048 <= written[0] <= 4096
 
 
 @forks
@@ -132,6 +139,10 @@ def test_processes_write_into_shared_zeros(monkeypatch):
     assert shared.tolist() == [part + 1 for part in PARTS]
     assert own.tolist() == [(part + 1) * mine for part, mine in zip(PARTS, here, strict=True)]
     assert parts.shared_zeros(0, np.float64).shape == (0,)
+
+
+def _square(part):
+    return part * part
 
 
 def _fail():
@@ -214,6 +225,91 @@ def test_an_error_of_ones_own_share_ends_the_others(monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         parts.in_processes(compute, PARTS)
     assert time.monotonic() - begin < 300
+
+
+@forks
+@pytest.mark.parametrize("here", [True, False])
+def test_an_interrupt_during_a_fork_leaves_nothing_behind(here, monkeypatch):
+    """Not in this process, where it is raised, nor in the one that is forked, which must not run on as this one."""
+    monkeypatch.setattr(parts, "available", lambda: 3)
+    fork, interrupted = os.fork, parts.shared_zeros(1, np.int64)
+    files, first = sorted(Path("/proc/self/fd").iterdir()), os.getpid()
+
+    def forking():
+        process = fork()
+        if bool(process) == here and not interrupted[0]:
+            interrupted[0] = 1
+            signal.raise_signal(signal.SIGINT)
+        return process
+
+    monkeypatch.setattr(os, "fork", forking)
+    try:
+        found = parts.in_processes(lambda part: part * part, PARTS)
+    except KeyboardInterrupt:
+        found = None
+    if os.getpid() != first:
+        os._exit(1)
+    assert interrupted[0] == 1
+    assert found == (None if here else [part * part for part in PARTS])
+    assert sorted(Path("/proc/self/fd").iterdir()) == files
+
+
+@forks
+def test_an_error_that_a_signal_raises_is_no_lost_process(monkeypatch):
+    """A program's time limit may be an OSError: TimeoutError."""
+    monkeypatch.setattr(parts, "available", lambda: 2)
+
+    def limit(*_):
+        raise TimeoutError
+
+    before = signal.signal(signal.SIGALRM, limit)
+    meet, fork = Shared(2, _hang), os.fork
+
+    def forking():
+        process = fork()
+        if process:
+            signal.raise_signal(signal.SIGALRM)
+        return process
+
+    def compute(part):
+        meet(part)
+        signal.raise_signal(signal.SIGALRM)
+
+    try:
+        with pytest.raises(TimeoutError):
+            parts.in_processes(compute, PARTS)
+        monkeypatch.setattr(os, "fork", forking)
+        with pytest.raises(TimeoutError):
+            parts.in_processes(_square, PARTS)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+
+
+@forks
+def test_a_process_ends_that_has_nobody_to_send_to(monkeypatch):
+    """Its parent may be killed; what it sends may be more than a pipe holds."""
+    monkeypatch.setattr(parts, "available", lambda: 2)
+    told, ended = os.pipe()
+    parent = os.fork()
+    if not parent:
+        os.close(told)
+        meet = Shared(2, lambda: time.sleep(0.3))
+
+        def compute(part):
+            _, process = meet(part)
+            if process == meet.here:
+                os.kill(process, signal.SIGKILL)
+            return bytes(1 << 20)
+
+        with contextlib.suppress(BaseException):
+            parts.in_processes(compute, PARTS)
+        os._exit(0)
+    os.close(ended)
+    os.waitpid(parent, 0)
+    waiting = select.poll()
+    waiting.register(told)
+    assert waiting.poll(60_000)  # when nobody has the other end open, the orphan has ended too
+    os.close(told)
 
 
 @forks
