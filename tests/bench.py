@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from karat import cli, noise
+from karat import cli, formats, noise
 from karat.compare import Predicted, compare
 from karat.suites import find_repository
 
@@ -83,7 +83,7 @@ def bench_compare() -> None:
     random = np.random.Generator(np.random.Philox(key=0))
     golden = random.standard_normal((ELEMENTS >> 12, 1 << 12))
     candidate = golden.astype(np.float32)
-    unit = np.finfo(np.float32).eps / 2
+    unit = formats.lookup("float32").unit_roundoff
     rounding = noise.encode(np.abs(golden) * (unit / np.sqrt(3)))
     accumulation = noise.encode(random.uniform(0.3, 0.6, golden.shape) * unit)
     allowance = Predicted((rounding, accumulation), max_sigma=10)
